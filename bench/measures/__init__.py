@@ -1,0 +1,1 @@
+"""One module per measure: what its contestants do in a round."""

@@ -1,0 +1,334 @@
+"""What Rust exports to Python."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn, final
+
+from typing_extensions import Self
+
+__version__: str
+
+# ---- endpoint ------------------------------------------------------------------------------------------------------
+# Present only where the crate is built with its feature `endpoint`, which is the default and which the layer's wheel
+# leaves out.
+
+@final
+class ExecutionEnvironment:
+    """The server side of one execution environment: the Runtime API on a port of its own, and its life cycle.
+
+    It starts no process. Somebody waits with `wait_for_start`, starts one, and tells its pid;
+    `caloric.local.process.supervise` does that. The environment then watches the process, kills it when a time limit
+    passes, and asks for a new one when the next invocation needs it. Invocations are run one at a time, in the order
+    in which they were given. All environments of a process are served by one thread.
+
+    The rules are those of the platform (spec runtime-api 1 and 7): an invocation ends when the runtime has answered
+    *and* polled `/next` again, and its time limit covers both.
+
+    Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase; `memory_size_mb` is
+    reported, not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the function's output (see
+    `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere. It is written to from
+    the endpoint's thread, so a pipe must be read by somebody who does not wait for this environment meanwhile.
+    `keep_log` keeps the whole log of each invocation for its result.
+
+    Raises `OSError` if the address cannot be listened on; the message names it.
+    """
+
+    def __new__(
+        cls,
+        *,
+        function_name: str = "test_function",
+        function_version: str = "$LATEST",
+        region: str = "us-east-1",
+        account_id: str = "012345678912",
+        memory_size_mb: int = 128,
+        timeout_ms: int = 3000,
+        init_timeout_ms: int = 10_000,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log_fd: int = -1,
+        keep_log: bool = False,
+    ) -> Self: ...
+    @property
+    def address(self) -> str:
+        """`host:port` of the Runtime API: the value of `AWS_LAMBDA_RUNTIME_API`."""
+
+    @property
+    def function_arn(self) -> str:
+        """The function's ARN, unqualified."""
+
+    @property
+    def function_name(self) -> str:
+        """The function's name."""
+
+    @property
+    def function_version(self) -> str:
+        """`$LATEST` or a number."""
+
+    @property
+    def region(self) -> str:
+        """The region in the function's ARN."""
+
+    @property
+    def memory_size_mb(self) -> int:
+        """The configured memory, in MB."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the environment was closed."""
+
+    def wait_for_start(self, timeout_s: float | None = None) -> bool:
+        """Wait until a runtime process is wanted, without holding the GIL.
+
+        `True` hands the request over: report with `process_started` or `start_failed`. `False` means that the time
+        has passed or the environment is closed (`closed` tells which).
+        """
+
+    def process_started(self, pid: int, *, process_group: bool) -> None:
+        """Make a child of this process the environment's runtime; the environment kills and reaps it.
+
+        `process_group` says that it leads a process group, which is then killed as a whole.
+
+        Raises `OSError` if it is not our child, and `RuntimeError` if the environment is closed or has a running
+        process; the child is still the caller's then.
+        """
+
+    def start_failed(self, message: str) -> None:
+        """Say that the wanted process cannot be started: the invocation fails with `Runtime.InvalidEntrypoint`."""
+
+    def invoke(
+        self,
+        event: bytes,
+        *,
+        content_type: str = "application/json",
+        request_id: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> InvokeResult:
+        """Run one invocation and return it when it is finished: the runtime polled again, or its process ended.
+
+        `client_context` and `cognito_identity` are JSON texts; `request_id` and `trace_id` are made up unless given;
+        `timeout_ms` overrides the environment's. The event's bytes are handed on unread. A function that fails is a
+        result, not an exception. The GIL is released meanwhile, and a signal handler that raises ends the wait within
+        50 ms; the invocation itself goes on then.
+
+        Raises `RuntimeError` if the environment is closed and `ValueError` for a value that cannot be sent.
+        """
+
+    def submit(
+        self,
+        event: bytes,
+        callback: Callable[[InvokeResult], object],
+        *,
+        content_type: str = "application/json",
+        request_id: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Queue one invocation and call `callback` with it when it is finished.
+
+        The call is made on the endpoint's thread, or on the thread whose call ended the invocation (`close`,
+        `start_failed`); all environments wait for it, so it must be short. What it raises goes to
+        `sys.unraisablehook`. Arguments and exceptions are those of `invoke`.
+        """
+
+    def measure_cycles(self, event: bytes, count: int) -> list[int]:
+        """Queue `count` invocations at once and return the times between consecutive deliveries, in nanoseconds.
+
+        For benchmarks: no log lines are written and no memory is looked at on the way. The first delivery may
+        include a cold start and ends no interval, so the list has `count` - 1 items.
+
+        Raises `RuntimeError` with the error document if an invocation fails.
+        """
+
+    def open_log_pipe(self) -> int:
+        """Return a descriptor for the function's stdout and stderr: the write end of a pipe that the endpoint reads.
+
+        What comes through it is forwarded to `log_fd` unchanged and kept for the log tail. The descriptor is
+        close-on-exec and the caller's to close; whoever starts the process duplicates it to 1 and 2.
+        """
+
+    def pause_timeout(self) -> None:
+        """Suspend the time limit of the current invocation, or of the init under way, until it ends.
+
+        For debuggers. A runtime reaches it as `POST /_caloric/debugger` on its own port.
+        """
+
+    def close(self) -> None:
+        """Kill the process, fail the invocations that wait, stop listening. Idempotent.
+
+        The process gets SIGKILL without a warning, as in Lambda where no extension is registered (spec runtime-api
+        7.6). Returns when it is reaped.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class InvokeResult:
+    """A finished invocation."""
+
+    @property
+    def request_id(self) -> str:
+        """The invocation's id."""
+
+    @property
+    def payload(self) -> bytes:
+        """What the caller gets: the bytes the runtime posted, or the platform's error document."""
+
+    @property
+    def content_type(self) -> str:
+        """The type the runtime gave, or `application/json`."""
+
+    @property
+    def function_error(self) -> str | None:
+        """`"Unhandled"` if `payload` is an error document: the value of `X-Amz-Function-Error`."""
+
+    @property
+    def error_type(self) -> str | None:
+        """`errorType` of the error document, or what the platform logs where there is none."""
+
+    @property
+    def status(self) -> str:
+        """`"success"`, `"error"` or `"timeout"`.
+
+        Not always what `payload` says: a runtime may time out or die after a good answer, which its caller keeps.
+        """
+
+    @property
+    def executed_version(self) -> str:
+        """The function version that ran."""
+
+    @property
+    def log_tail(self) -> bytes:
+        """The last 4096 bytes of the invocation's log, platform lines and, on a cold start, init included."""
+
+    @property
+    def log(self) -> bytes:
+        """The whole log of the invocation where the environment has `keep_log`, else empty."""
+
+    @property
+    def init_duration_ms(self) -> float | None:
+        """Init Duration: from the request for a process to its first `/next`. First invocation of a process only."""
+
+    @property
+    def duration_ms(self) -> float:
+        """From the delivery of the event until the runtime polled again, timed out or ended."""
+
+    @property
+    def billed_duration_ms(self) -> int:
+        """Init and duration together, rounded up (spec extensions-telemetry 3.7)."""
+
+    @property
+    def response_latency_ms(self) -> float:
+        """From the delivery of the event until the answer was posted."""
+
+    @property
+    def max_memory_used_mb(self) -> int:
+        """Peak resident memory of the process itself, in MB."""
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Milliseconds of each part that took place.
+
+        `queued_ms` (behind other invocations), `process_start_ms` (from the request for a process until its pid was
+        told), `runtime_init_ms` (until its first `/next`), `response_ms` (from the event's delivery until the answer
+        was posted), `after_response_ms` (until the runtime polled again).
+        """
+
+@final
+class HttpFront:
+    """The invoke path of the Lambda service on a port: `POST /2015-03-31/functions/{name}/invocations`.
+
+    Any name reaches the environment's one function. boto3 and curl can use it: invocation types, log tail, client
+    context, trace and tenant ids are understood, function errors are marked as the service marks them (spec
+    lambda-service 1). Invocations are run one at a time in the order of their arrival; the others wait.
+
+    Raises `OSError` if the address cannot be listened on; the message names it.
+    """
+
+    def __new__(
+        cls, environment: ExecutionEnvironment, *, host: str = "0.0.0.0", port: int = 8080
+    ) -> Self: ...
+    @property
+    def address(self) -> str:
+        """`host:port` it listens on."""
+
+    def close(self) -> None:
+        """Stop listening and drop every connection. Idempotent. The environment stays as it is."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+# ---- codec ---------------------------------------------------------------------------------------------------------
+
+def decode_json(data: bytes) -> Any:
+    """Return the object that a JSON document describes, by the rules that events are read with.
+
+    `data` is UTF-8, with or without a byte order mark. Integers are exact whatever their size, numbers with a point or
+    an exponent are floats, of equal keys the last wins, half surrogate pairs stay as they are. `NaN`, `Infinity` and
+    UTF-16 are refused, as with the peer (spec runtime-api 4.6).
+
+    Raises `json.JSONDecodeError`, with line and column; `UnicodeDecodeError`; `ValueError` for an integer of more
+    digits than `sys.get_int_max_str_digits()`; `RecursionError` for more nesting than Python's limit. The text is what
+    follows `Unable to unmarshal input: `.
+    """
+
+def encode_json(value: object) -> bytes:
+    """Return `value` as compact JSON in UTF-8, by the rules that results are written with.
+
+    They are those of the peer (spec runtime-api 4.6): dict keys may be str, int, float, bool or None, whatever has
+    `_asdict()` is an object, `Decimal` is a bare number with all its digits, bytes inside are text, NaN and the
+    infinities are written by their names. Lone surrogates are escaped. Where `orjson` is installed, dataclasses,
+    enums and what else it knows (datetime, UUID, numpy) are written too; what is inside follows the rules above.
+
+    Raises `TypeError` for a value or key that has no form in JSON, `ValueError` for a container that contains itself
+    or an integer of more digits than `sys.get_int_max_str_digits()`, `RecursionError` for more than 10 000 levels of
+    nesting, `RuntimeError` for a dict that changes while it is written, and what `_asdict` and the like raise. The
+    text is what follows `Unable to marshal response: `.
+    """
+
+# ---- runtime -------------------------------------------------------------------------------------------------------
+
+@final
+class RuntimeClient:
+    """A connection to the Runtime API, made when it is first needed, and the loop over it.
+
+    `address` is `host:port`; `user_agent` names the runtime in the platform's telemetry, its first word counts.
+    """
+
+    def __new__(cls, address: str, user_agent: str) -> Self: ...
+    @property
+    def aws_request_id(self) -> str | None:
+        """Id of the invocation at hand, or of the last one; None before the first."""
+
+    @property
+    def tenant_id(self) -> str | None:
+        """Its tenant id."""
+
+    def post_initialization_error(self, error_type: str, body: bytes) -> None:
+        """Report that initialisation failed.
+
+        `error_type` is AWS's `Category.Reason`, `body` the error document. Raises `caloric.errors.RuntimeApiError`
+        when that was not accepted.
+        """
+
+    def run(self, handler: Callable[..., object]) -> NoReturn:
+        """Serve invocations with `handler` until the process ends.
+
+        Returns only by raising: `caloric.errors.RuntimeApiError` when the Runtime API is gone or failed, or whatever is
+        no `Exception` (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler. To be called in the
+        main thread, where Python runs signal handlers.
+        """
+
+def configure_search_path() -> None:
+    """Do what the `site` module would have done, for the fast way in (`python -S`).
+
+    Sets `sys.path` in the managed runtime's order (spec runtime-api 3.6), processes `.pth` files where there are any,
+    imports `sitecustomize` and `usercustomize` where one is on the path, and adds `exit`, `help` and the like to the
+    builtins. `sys.path[0]` must be the folder that holds the `caloric` package, the rest what `python -S` made.
+    """

@@ -1,0 +1,247 @@
+"""`caloric invoke`: one execution environment, one or a few invocations.
+
+Imports neither asyncio nor a CLI library: either would cost more than everything else this command does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from caloric.cli import UserMistake
+from caloric.cli.options import (
+    FAST_WAY_IN,
+    Parser,
+    add_function_options,
+    add_later,
+    check_program,
+    whole_number,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+    from typing import Any
+
+    from caloric._rust import ExecutionEnvironment, InvokeResult
+
+_LATER = {
+    "--layer": "layers",
+    "--extension": "extensions",
+    "--stream": "response streaming",
+    "--concurrency": "concurrent invocations",
+}
+
+_EPILOG = """\
+The result is all that is on stdout. What the function writes, and Lambda's START, END and REPORT lines, go to
+stderr. Exit code 0; 1 when the function failed (its error is the result); 2 when something is wrong with the
+command.
+
+  caloric invoke app.handler --event '{"name": "world"}'
+  caloric invoke app.handler --event @event.json --repeat 3
+  echo '{}' | caloric invoke app.handler --event - --json
+  caloric invoke app.handler --runtime 'python -m awslambdaric app.handler'
+
+breakpoint() in the handler opens the debugger when this runs in a terminal; the time limit waits for it.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code: 0, or 1 when an invocation failed."""
+    parser = Parser(
+        "invoke",
+        "Run a handler on this machine: a cold start, then one or more invocations.",
+        _EPILOG,
+        usage="caloric invoke HANDLER [--event JSON|@FILE|-] [options]",
+    )
+    parser.add_argument("handler", metavar="HANDLER", help="module.function, for example app.handler")
+    parser.add_argument(
+        "--event",
+        metavar="JSON|@FILE|-",
+        default="{}",
+        help="the event: JSON text, a file after @, or - for standard input (default: {})",
+    )
+    parser.add_argument(
+        "--repeat",
+        metavar="N",
+        type=whole_number(1, 1_000_000, "times"),
+        default=1,
+        help="invoke so many times in the same environment: the first is a cold start, the others are warm",
+    )
+    parser.add_argument(
+        "--client-context", metavar="JSON", help="what the handler finds in context.client_context"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON document per invocation: result, error, logs, and the time of every phase",
+    )
+    parser.add_argument(
+        "--runtime", metavar="CMD", help="another runtime's command line, in place of Caloric; any language"
+    )
+    add_function_options(parser, timeout_s=3, memory_mb=128)
+    add_later(parser, _LATER)
+    options = parser.parse_args(argv)
+    _check_handler(options)
+    event = _read_event(options.event)
+    if options.client_context is not None:
+        _check_json(options.client_context.encode(), "the client context")
+    command = _command(options)
+    failed = False
+    _end_cleanly_on_sigterm()
+    from caloric._rust import ExecutionEnvironment
+
+    environment = ExecutionEnvironment(
+        timeout_ms=options.timeout * 1000,
+        memory_size_mb=options.memory,
+        log_fd=-1 if options.json else 2,
+        keep_log=options.json,
+    )
+    with environment, _runtime(environment, command, options):
+        for _ in range(options.repeat):
+            result = environment.invoke(event, client_context=options.client_context)
+            if result.error_type == "Runtime.InvalidEntrypoint":
+                raise UserMistake(_error_message(result))
+            failed = failed or result.function_error is not None
+            _print(result, as_json=options.json)
+    return 1 if failed else 0
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """Take the function's process along when this one is told to end."""
+    # The signal module itself would import enum, a twentieth of this command's time.
+    import _signal  # type: ignore[import-not-found]
+
+    def stop(_number: int, _frame: object) -> None:
+        raise SystemExit(128 + 15)
+
+    _signal.signal(15, stop)
+
+
+def _check_handler(options: Namespace) -> None:
+    handler = options.handler
+    # Another runtime may name its handlers as it likes.
+    if options.runtime is None and "." not in handler:
+        raise UserMistake(
+            f"the handler {handler!r} has no dot: name module and function, for example {handler or 'app'}.handler"
+        )
+
+
+def _command(options: Namespace) -> list[str]:
+    if options.runtime is None:
+        return [*FAST_WAY_IN, options.handler]
+    import shlex
+
+    try:
+        command = shlex.split(options.runtime)
+    except ValueError as error:
+        raise UserMistake(f"--runtime {options.runtime!r} is no command line: {error}") from None
+    if not command:
+        raise UserMistake("--runtime is empty: name the program to start")
+    check_program(command)
+    return command
+
+
+def _runtime(environment: ExecutionEnvironment, command: list[str], options: Namespace) -> Any:
+    """Return the supervised runtime process. In a terminal it shares it with us, for the debugger's sake."""
+    from caloric.local.process import function_environment, supervise
+
+    variables = dict(options.env)
+    terminal = options.event != "-" and not options.json and os.isatty(0) and os.isatty(2)
+    if terminal and options.runtime is None:
+        variables.setdefault("PYTHONBREAKPOINT", os.environ.get("PYTHONBREAKPOINT", _DEBUGGER))
+    return supervise(
+        environment,
+        command,
+        function_environment(environment, handler=options.handler, user=variables),
+        stdin=0 if terminal else None,
+        output_fd=None if options.json else 2,
+        own_process_group=not terminal,
+    )
+
+
+_DEBUGGER = "caloric.local.debugger.set_trace"
+
+
+def _read_event(source: str) -> bytes:
+    """Return the event's bytes. Raises `UserMistake` when there are none, or they are no JSON."""
+    if source == "-":
+        event, name = sys.stdin.buffer.read(), "the event on standard input"
+    elif source.startswith("@"):
+        name = f"the event in {source[1:]}"
+        try:
+            with open(source[1:], "rb") as file:
+                event = file.read()
+        except OSError as error:
+            raise UserMistake(f"the event file {source[1:]!r} cannot be read: {error.strerror}") from None
+    else:
+        event, name = source.encode(errors="surrogateescape"), "the event"
+    _check_json(event, name)
+    return event
+
+
+def _check_json(text: bytes, name: str) -> None:
+    from caloric._rust import decode_json
+
+    try:
+        decode_json(text)
+    except ValueError as error:
+        line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+        reason = getattr(error, "msg", error)
+        where = "" if line is None else f" at line {line}, column {column}"
+        raise UserMistake(f"{name} is not JSON: {reason}{where}") from None
+
+
+def _print(result: InvokeResult, *, as_json: bool) -> None:
+    payload = _document(result) if as_json else result.payload
+    out = sys.stdout.buffer
+    out.write(payload if payload.endswith(b"\n") else payload + b"\n")
+    out.flush()
+
+
+def _document(result: InvokeResult) -> bytes:
+    from caloric._rust import encode_json
+
+    value, encoding = _value(result)
+    failed = result.function_error is not None
+    return encode_json(
+        {
+            "requestId": result.request_id,
+            "status": result.status,
+            "result": None if failed else value,
+            "error": value if failed else None,
+            **({"resultEncoding": encoding} if encoding else {}),
+            "contentType": result.content_type,
+            "logs": result.log.decode(errors="replace"),
+            "initDurationMs": result.init_duration_ms,
+            "durationMs": result.duration_ms,
+            "billedDurationMs": result.billed_duration_ms,
+            "responseLatencyMs": result.response_latency_ms,
+            "maxMemoryUsedMB": result.max_memory_used_mb,
+            "phasesMs": dict(result.phases),
+        }
+    )
+
+
+def _value(result: InvokeResult) -> tuple[object, str]:
+    """What the function returned, as a member of the document, and how it is encoded if it is no JSON."""
+    from caloric._rust import decode_json
+
+    try:
+        return decode_json(result.payload), ""
+    except ValueError:
+        pass
+    try:
+        return result.payload.decode(), "text"
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        return b64encode(result.payload).decode(), "base64"
+
+
+def _error_message(result: InvokeResult) -> str:
+    from caloric._rust import decode_json
+
+    document: Any = decode_json(result.payload)
+    return str(document["errorMessage"])

@@ -1,0 +1,115 @@
+"""Options that several commands share, with AWS's ranges."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from caloric.cli import UserMistake
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+FAST_WAY_IN = [sys.executable, "-S", os.path.join(os.path.dirname(os.path.dirname(__file__)), "bootstrap.py")]
+"""The command that runs a handler on Caloric: the handler's name is appended."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage lines around it."""
+
+    def __init__(self, command: str, description: str, epilog: str, usage: str | None = None) -> None:
+        super().__init__(
+            prog=f"caloric {command}",
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UserMistake` in place of argparse's own exit."""
+        raise UserMistake(f"{message} (see {self.prog} --help)")
+
+
+def whole_number(low: int, high: int, unit: str) -> Callable[[str], int]:
+    """Return a converter for a whole number in AWS's range."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is out of range: {low} to {high} {unit}")
+        return value
+
+    return convert
+
+
+TIMEOUT_S = whole_number(1, 900, "seconds")
+"""Converts a function's time limit."""
+
+MEMORY_MB = whole_number(128, 10240, "MB")
+"""Converts a function's memory."""
+
+
+def variable(text: str) -> tuple[str, str]:
+    """Convert `NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{name!r} contains a NUL character")
+    return name, value
+
+
+def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, memory_mb: int) -> None:
+    """Add what configures a function, with these defaults."""
+    group = parser.add_argument_group("the function")
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=TIMEOUT_S,
+        default=timeout_s,
+        help="its time limit, 1 to 900 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="MB",
+        type=MEMORY_MB,
+        default=memory_mb,
+        help="its memory, 128 to 10240; reported to it, not enforced yet (default: %(default)s)",
+    )
+    group.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        type=variable,
+        action="append",
+        default=[],
+        help="an environment variable; may be given several times",
+    )
+
+
+def add_later(parser: argparse.ArgumentParser, options: dict[str, str]) -> None:
+    """Accept options that a later version will have, only to say so: ignoring them would be worse than not knowing."""
+
+    class Later(argparse.Action):
+        def __call__(self, _parser: object, _namespace: object, _values: object, option: Any = None) -> None:
+            raise UserMistake(f"{option} is not available in this version: {options[option]} will come")
+
+    for option in options:
+        parser.add_argument(option, action=Later, nargs="?", help=argparse.SUPPRESS)
+
+
+def check_program(command: Sequence[str]) -> None:
+    """Raise `UserMistake` when the program of `command` cannot be found or run."""
+    from caloric.local.process import CannotStartError, find_program
+
+    try:
+        find_program(command[0], os.environ.get("PATH", os.defpath))
+    except CannotStartError as error:
+        raise UserMistake(str(error)) from None

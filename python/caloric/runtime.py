@@ -1,0 +1,196 @@
+"""Start-up: from the handler's name to the loop over invocations.
+
+Nothing is imported here that the first `/next` can do without; a test holds the list. It is one module because each
+costs a hundredth of the whole start.
+"""
+
+import gc
+import sys
+
+# What importlib.import_module calls, without importing importlib. Unlike the import statement it keeps the frames of
+# the import system in a traceback, as they are in awslambdaric's reports.
+from _frozen_importlib import _gcd_import  # type: ignore[attr-defined]
+from posix import environ, unsetenv
+
+from caloric._rust import RuntimeClient, __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from caloric.errors import InitializationError
+
+# As fast as no collection at all, and code that makes cycles without end does not run out of memory.
+_INIT_THRESHOLD = 100_000
+
+
+def main(argv: list[str]) -> "NoReturn":
+    """Run the handler that `argv[1]` names, or else the variable `_HANDLER`. Further arguments are ignored."""
+    handler_name = (
+        argv[1] if len(argv) > 1 else environ.get(b"_HANDLER", b"").decode(errors="surrogateescape")
+    )
+    if not handler_name:
+        _fail("no handler: name one, as in python -m caloric app.handler, or set _HANDLER")
+    run(handler_name)
+
+
+def run(handler_name: str) -> "NoReturn":
+    """Load the handler and serve invocations until the process ends.
+
+    Raises `SystemExit` with 1 when initialisation failed (it has been reported then) or the Runtime API is gone.
+    """
+    address = environ.get(b"AWS_LAMBDA_RUNTIME_API", b"").decode(errors="surrogateescape")
+    if not address:
+        _fail(
+            "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it to the host:port of its Runtime API; to run a function "
+            f"on this machine use: caloric invoke {handler_name}"
+        )
+    sys.stdout = _Unbuffered(sys.stdout)
+    sys.stderr = _Unbuffered(sys.stderr)
+    descriptor = environ.pop(b"_LAMBDA_TELEMETRY_LOG_FD", None)
+    if descriptor is not None:
+        # Not for child processes, which would write without frames.
+        unsetenv(b"_LAMBDA_TELEMETRY_LOG_FD")
+        from caloric.log_sink import use_descriptor
+
+        use_descriptor(int(descriptor))
+    python = ".".join(map(str, sys.version_info[:3]))
+    client = RuntimeClient(address, f"caloric-python/{python}-{__version__}")
+    if "logging" in sys.modules:
+        _configure_logging(client)
+    else:
+        sys.meta_path.insert(0, _LoggingWatch(client))
+    try:
+        handler = _load_handler_without_collections(handler_name)
+    except Exception as error:
+        _report_initialization_error(client, error)
+    try:
+        client.run(handler)
+    except Exception as error:
+        # The loop reports what a handler raises, so this is the Runtime API's failure, or a signal handler's.
+        from caloric.errors import RuntimeApiError
+
+        if not isinstance(error, RuntimeApiError):
+            raise
+        _fail(str(error))
+
+
+def _load_handler_without_collections(handler_name: str) -> "Any":
+    """Collect garbage hardly ever while modules are imported, and keep what they made out of later collections."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_INIT_THRESHOLD, *thresholds[1:])
+    try:
+        return load_handler(handler_name)
+    finally:
+        gc.freeze()
+        # User code may have set its own.
+        if gc.get_threshold()[0] == _INIT_THRESHOLD:
+            gc.set_threshold(*thresholds)
+
+
+def load_handler(name: str) -> "Any":
+    """Return what `name` ("module.attribute", with dots or slashes in the module) refers to.
+
+    Whether it can be called shows at the first invocation. Raises `InitializationError` with AWS's error type when the
+    name is malformed, the module cannot be imported or lacks the attribute; what else the module raises while it is
+    imported is raised as it is.
+    """
+    module_name, dot, attribute = name.rpartition(".")
+    if not dot:
+        # The wording that AWS's users search for.
+        message = f"Bad handler '{name}': not enough values to unpack (expected 2, got 1)"
+        raise _initialization_error("Runtime.MalformedHandlerName", message)
+    if module_name.split(".")[0] in sys.builtin_module_names:
+        message = f"Cannot use built-in module {module_name} as a handler module"
+        raise _initialization_error("Runtime.BuiltInModuleConflict", message)
+    try:
+        module = _import_module(module_name.replace("/", "."))
+    except ImportError as error:
+        message = f"Unable to import module '{module_name}': {error}"
+        raise _initialization_error("Runtime.ImportModuleError", message) from error
+    except SyntaxError as error:
+        message = f"Syntax error in module '{module_name}': {error}"
+        stack_trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+        raise _initialization_error("Runtime.UserCodeSyntaxError", message, stack_trace) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        message = f"Handler '{attribute}' missing on module '{module_name}'"
+        raise _initialization_error("Runtime.HandlerNotFound", message) from None
+
+
+def _initialization_error(
+    error_type: str, message: str, stack_trace: list[str] | None = None
+) -> "InitializationError":
+    from caloric.errors import InitializationError
+
+    return InitializationError(error_type, message, stack_trace)
+
+
+def _import_module(name: str) -> "Any":
+    if name.startswith("."):
+        # import_module's own words, which is what the peer reports as a plain TypeError.
+        raise TypeError(f"the 'package' argument is required to perform a relative import for {name!r}")
+    return _gcd_import(name)
+
+
+def _configure_logging(client: RuntimeClient) -> None:
+    from caloric.logs import configure
+
+    configure(client)
+
+
+class _LoggingWatch:
+    """First on `sys.meta_path` until user code imports `logging`; then logging is set up, and this is gone."""
+
+    def __init__(self, client: RuntimeClient) -> None:
+        self._client = client
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        if name != "logging":
+            return None
+        sys.meta_path.remove(self)
+        from caloric.import_hooks import find_spec_then
+
+        return find_spec_then(name, path, target, lambda: _configure_logging(self._client))
+
+
+def _report_initialization_error(client: RuntimeClient, error: Exception) -> "NoReturn":
+    from caloric.error_report import report_initialization_error
+    from caloric.errors import RuntimeApiError
+
+    report = report_initialization_error(error)
+    try:
+        client.post_initialization_error(report.error_type, report.body)
+    except RuntimeApiError as failure:
+        _fail(f"the failed initialization could not be reported: {failure}")
+    raise SystemExit(1)
+
+
+def _fail(message: str) -> "NoReturn":
+    sys.stderr.write(f"caloric: {message}\n")
+    raise SystemExit(1)
+
+
+class _Unbuffered:
+    """A stream that keeps nothing back: the environment may be frozen, or killed, right after the response."""
+
+    def __init__(self, stream: "Any") -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+    def writelines(self, lines: "Any") -> None:
+        self.stream.writelines(lines)
+        self.stream.flush()
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.stream, name)
+
+    def __enter__(self) -> "_Unbuffered":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass

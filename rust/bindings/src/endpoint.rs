@@ -1,0 +1,539 @@
+//! The endpoint's classes: handles on what `caloric-endpoint` does.
+
+use std::os::fd::IntoRawFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use caloric_endpoint::{EndpointError, EnvironmentConfig, InvocationRequest, Waiter};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+/// Python runs its signal handlers on the main thread, and only when asked: this often while that thread waits.
+const SIGNAL_POLL: Duration = Duration::from_millis(40);
+
+/// Add the endpoint's classes to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ExecutionEnvironment>()?;
+    module.add_class::<HttpFront>()?;
+    module.add_class::<InvokeResult>()?;
+    Ok(())
+}
+
+/// The server side of one execution environment.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct ExecutionEnvironment {
+    inner: caloric_endpoint::ExecutionEnvironment,
+}
+
+#[pymethods]
+impl ExecutionEnvironment {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        function_name = "test_function",
+        function_version = "$LATEST",
+        region = "us-east-1",
+        account_id = "012345678912",
+        memory_size_mb = 128,
+        timeout_ms = 3000,
+        init_timeout_ms = 10_000,
+        host = "127.0.0.1",
+        port = 0,
+        log_fd = -1,
+        keep_log = false,
+    ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
+        account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=10000, host='127.0.0.1', \
+        port=0, log_fd=-1, keep_log=False)")]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python class")]
+    fn new(
+        function_name: &str,
+        function_version: &str,
+        region: &str,
+        account_id: &str,
+        memory_size_mb: u64,
+        timeout_ms: u64,
+        init_timeout_ms: u64,
+        host: &str,
+        port: u16,
+        log_fd: i32,
+        keep_log: bool,
+    ) -> PyResult<Self> {
+        let config = EnvironmentConfig {
+            function_name: function_name.to_owned(),
+            function_version: function_version.to_owned(),
+            region: region.to_owned(),
+            account_id: account_id.to_owned(),
+            memory_size_mb,
+            timeout: Duration::from_millis(timeout_ms),
+            init_timeout: Duration::from_millis(init_timeout_ms),
+            host: host.to_owned(),
+            port,
+            log_fd,
+            keep_log,
+        };
+        let inner = caloric_endpoint::ExecutionEnvironment::new(config).map_err(to_python)?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn address(&self) -> String {
+        self.inner.address().to_string()
+    }
+
+    #[getter]
+    fn function_arn(&self) -> &str {
+        self.inner.function_arn()
+    }
+
+    #[getter]
+    fn function_name(&self) -> &str {
+        &self.inner.config().function_name
+    }
+
+    #[getter]
+    fn function_version(&self) -> &str {
+        &self.inner.config().function_version
+    }
+
+    #[getter]
+    fn region(&self) -> &str {
+        &self.inner.config().region
+    }
+
+    #[getter]
+    fn memory_size_mb(&self) -> u64 {
+        self.inner.config().memory_size_mb
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    #[pyo3(signature = (timeout_s = None))]
+    fn wait_for_start(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
+        let deadline = deadline_of(timeout_s)?;
+        // Signals are the main thread's business: the thread that supervises a process sleeps until it is needed.
+        let slice = is_main_thread().then_some(SIGNAL_POLL);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let wait = [slice, left].into_iter().flatten().min();
+            if py.detach(|| self.inner.wait_for_start(wait)) {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if over || self.inner.is_closed() {
+                return Ok(false);
+            }
+        }
+    }
+
+    #[pyo3(signature = (pid, *, process_group))]
+    fn process_started(&self, py: Python<'_>, pid: i32, process_group: bool) -> PyResult<()> {
+        py.detach(|| self.inner.process_started(pid, process_group)).map_err(to_python)
+    }
+
+    fn start_failed(&self, py: Python<'_>, message: &str) {
+        py.detach(|| self.inner.start_failed(message));
+    }
+
+    #[pyo3(signature = (
+        event,
+        *,
+        content_type = "application/json",
+        request_id = None,
+        client_context = None,
+        cognito_identity = None,
+        trace_id = None,
+        tenant_id = None,
+        timeout_ms = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn invoke(
+        &self,
+        py: Python<'_>,
+        event: &[u8],
+        content_type: &str,
+        request_id: Option<String>,
+        client_context: Option<String>,
+        cognito_identity: Option<String>,
+        trace_id: Option<String>,
+        tenant_id: Option<String>,
+        timeout_ms: Option<u64>,
+    ) -> PyResult<InvokeResult> {
+        let request = InvocationRequest {
+            event: Bytes::copy_from_slice(event),
+            content_type: Some(content_type.to_owned()),
+            request_id,
+            client_context,
+            cognito_identity,
+            trace_id,
+            tenant_id,
+            timeout: timeout_ms.map(Duration::from_millis),
+            quiet: false,
+        };
+        let slot = Arc::new(Slot::default());
+        let filled = Arc::clone(&slot);
+        py.detach(|| self.inner.submit(request, move |result| filled.fill(result))).map_err(to_python)?;
+        slot.wait(py).map(|inner| InvokeResult { inner })
+    }
+
+    #[pyo3(signature = (
+        event,
+        callback,
+        *,
+        content_type = "application/json",
+        request_id = None,
+        client_context = None,
+        cognito_identity = None,
+        trace_id = None,
+        tenant_id = None,
+        timeout_ms = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        event: &[u8],
+        callback: Py<PyAny>,
+        content_type: &str,
+        request_id: Option<String>,
+        client_context: Option<String>,
+        cognito_identity: Option<String>,
+        trace_id: Option<String>,
+        tenant_id: Option<String>,
+        timeout_ms: Option<u64>,
+    ) -> PyResult<()> {
+        let request = InvocationRequest {
+            event: Bytes::copy_from_slice(event),
+            content_type: Some(content_type.to_owned()),
+            request_id,
+            client_context,
+            cognito_identity,
+            trace_id,
+            tenant_id,
+            timeout: timeout_ms.map(Duration::from_millis),
+            quiet: false,
+        };
+        let done = move |inner| {
+            // An interpreter that is shutting down takes no more calls; nobody is left to hear of it then.
+            Python::try_attach(|py| {
+                if let Err(error) = callback.call1(py, (InvokeResult { inner },)) {
+                    error.write_unraisable(py, Some(callback.bind(py)));
+                }
+            });
+        };
+        py.detach(|| self.inner.submit(request, done)).map_err(to_python)
+    }
+
+    fn measure_cycles(&self, py: Python<'_>, event: &[u8], count: usize) -> PyResult<Vec<u64>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let event = Bytes::copy_from_slice(event);
+        let slot = Arc::new(Slot::<Result<Vec<u64>, String>>::default());
+        let cycles = Arc::new(Mutex::new(Cycles { delivered: Vec::with_capacity(count), failed: None }));
+        let requests = (0..count).map(|index| {
+            let (cycles, slot) = (Arc::clone(&cycles), Arc::clone(&slot));
+            let done = move |result: caloric_endpoint::InvokeResult| {
+                let mut cycles = cycles.lock().unwrap_or_else(PoisonError::into_inner);
+                cycles.add(&result);
+                if index + 1 == count {
+                    slot.fill(cycles.intervals());
+                }
+            };
+            let request =
+                InvocationRequest { event: event.clone(), quiet: true, ..InvocationRequest::default() };
+            (request, Waiter::Finish(Box::new(done)))
+        });
+        py.detach(|| self.inner.submit_all(requests)).map_err(to_python)?;
+        slot.wait(py)?.map_err(|failure| {
+            PyRuntimeError::new_err(format!("an invocation failed while cycles were measured: {failure}"))
+        })
+    }
+
+    fn open_log_pipe(&self) -> PyResult<i32> {
+        self.inner.open_log_pipe().map(IntoRawFd::into_raw_fd).map_err(to_python)
+    }
+
+    fn pause_timeout(&self, py: Python<'_>) {
+        py.detach(|| self.inner.pause_timeout());
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.inner.close());
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyAny>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.inner.is_closed() { ", closed" } else { "" };
+        format!("<ExecutionEnvironment at {}{state}>", self.inner.address())
+    }
+}
+
+impl Drop for ExecutionEnvironment {
+    fn drop(&mut self) {
+        self.inner.close_soon();
+    }
+}
+
+/// The invoke path of the Lambda service, for one function.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct HttpFront {
+    inner: caloric_endpoint::HttpFront,
+}
+
+#[pymethods]
+impl HttpFront {
+    #[new]
+    #[pyo3(signature = (environment, *, host = "0.0.0.0", port = 8080))]
+    fn new(environment: &ExecutionEnvironment, host: &str, port: u16) -> PyResult<Self> {
+        let inner =
+            caloric_endpoint::HttpFront::new(environment.inner.clone(), host, port).map_err(to_python)?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn address(&self) -> String {
+        self.inner.address().to_string()
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, _args: &Bound<'_, PyAny>) {
+        self.close();
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<HttpFront at {}>", self.inner.address())
+    }
+}
+
+/// A finished invocation.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct InvokeResult {
+    inner: caloric_endpoint::InvokeResult,
+}
+
+#[pymethods]
+impl InvokeResult {
+    #[getter]
+    fn request_id(&self) -> &str {
+        &self.inner.answer.request_id
+    }
+
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.answer.payload)
+    }
+
+    #[getter]
+    fn content_type(&self) -> String {
+        String::from_utf8_lossy(self.inner.answer.content_type.as_bytes()).into_owned()
+    }
+
+    #[getter]
+    fn function_error(&self) -> Option<&'static str> {
+        self.inner.answer.is_error.then_some("Unhandled")
+    }
+
+    #[getter]
+    fn error_type(&self) -> Option<String> {
+        self.inner.failure_type()
+    }
+
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.inner.status.as_str()
+    }
+
+    #[getter]
+    fn executed_version(&self) -> &str {
+        &self.inner.executed_version
+    }
+
+    #[getter]
+    fn log_tail<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.log_tail)
+    }
+
+    #[getter]
+    fn log<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.log)
+    }
+
+    #[getter]
+    fn init_duration_ms(&self) -> Option<f64> {
+        self.inner.init_duration.map(milliseconds)
+    }
+
+    #[getter]
+    fn duration_ms(&self) -> f64 {
+        milliseconds(self.inner.duration)
+    }
+
+    #[getter]
+    fn billed_duration_ms(&self) -> u64 {
+        self.inner.billed_duration_ms
+    }
+
+    #[getter]
+    fn response_latency_ms(&self) -> f64 {
+        milliseconds(self.inner.response_latency)
+    }
+
+    #[getter]
+    fn max_memory_used_mb(&self) -> u64 {
+        self.inner.max_memory_used_mb
+    }
+
+    #[getter]
+    fn phases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let phases = PyDict::new(py);
+        let inner = &self.inner.phases;
+        for (name, duration) in [
+            ("queued_ms", inner.queued),
+            ("process_start_ms", inner.process_start),
+            ("runtime_init_ms", inner.runtime_init),
+            ("response_ms", inner.response),
+            ("after_response_ms", inner.after_response),
+        ] {
+            if let Some(duration) = duration {
+                phases.set_item(name, milliseconds(duration))?;
+            }
+        }
+        Ok(phases)
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<InvokeResult {} {} in {:.2} ms>",
+            self.request_id(),
+            self.status(),
+            milliseconds(self.inner.duration)
+        )
+    }
+}
+
+/// What measured cycles leave behind.
+struct Cycles {
+    delivered: Vec<Instant>,
+    failed: Option<String>,
+}
+
+impl Cycles {
+    fn add(&mut self, result: &caloric_endpoint::InvokeResult) {
+        match result.delivered_at {
+            Some(delivered) if !result.answer.is_error => self.delivered.push(delivered),
+            _ => {
+                let text = String::from_utf8_lossy(&result.answer.payload).into_owned();
+                self.failed.get_or_insert(text);
+            }
+        }
+    }
+
+    fn intervals(&mut self) -> Result<Vec<u64>, String> {
+        match self.failed.take() {
+            Some(failure) => Err(failure),
+            None => Ok(self.delivered.windows(2).map(|pair| nanoseconds(pair[1] - pair[0])).collect()),
+        }
+    }
+}
+
+/// Where a result is put on the endpoint's thread and taken on a Python thread.
+struct Slot<T> {
+    value: Mutex<Option<T>>,
+    filled: Condvar,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self { value: Mutex::new(None), filled: Condvar::new() }
+    }
+}
+
+impl<T: Send> Slot<T> {
+    fn fill(&self, value: T) {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        self.filled.notify_one();
+    }
+
+    /// The value, when it is there; signals are looked after meanwhile and may raise.
+    fn wait(&self, py: Python<'_>) -> PyResult<T> {
+        loop {
+            if let Some(value) = py.detach(|| self.wait_a_little()) {
+                return Ok(value);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    fn wait_a_little(&self) -> Option<T> {
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut value, _) = self
+            .filled
+            .wait_timeout_while(value, SIGNAL_POLL, |value| value.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        value.take()
+    }
+}
+
+fn deadline_of(timeout_s: Option<f64>) -> PyResult<Option<Instant>> {
+    timeout_s
+        .map(|seconds| {
+            let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| {
+                PyValueError::new_err(format!("timeout_s must be a time in seconds, not {seconds}"))
+            })?;
+            Ok(Instant::now() + timeout)
+        })
+        .transpose()
+}
+
+/// Whether this is the thread the process began with, which is where Python handles signals.
+fn is_main_thread() -> bool {
+    // SAFETY: neither call has preconditions.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The exception for a failure of ours: `OSError` with the system's number where there is one.
+#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
+fn to_python(error: EndpointError) -> PyErr {
+    let message = error.to_string();
+    match &error {
+        EndpointError::Bind { source, .. }
+        | EndpointError::Watch { source, .. }
+        | EndpointError::Thread(source)
+        | EndpointError::Pipe(source) => match source.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, message)),
+            None => PyOSError::new_err(message),
+        },
+        EndpointError::InvalidHeader { .. } => PyValueError::new_err(message),
+        _ => PyRuntimeError::new_err(message),
+    }
+}

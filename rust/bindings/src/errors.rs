@@ -1,0 +1,11 @@
+//! The one way from Rust's errors to Python's exceptions. The classes live in `caloric.errors`.
+
+use caloric_core::Error;
+use pyo3::prelude::*;
+
+pyo3::import_exception!(caloric.errors, RuntimeApiError);
+
+/// The exception for a failed conversation with the Runtime API.
+pub fn runtime_api_error(error: &Error) -> PyErr {
+    RuntimeApiError::new_err(error.to_string())
+}

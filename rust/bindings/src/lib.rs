@@ -1,0 +1,62 @@
+//! `caloric._rust`: the one module in which Rust meets Python. Each file converts arguments, calls the crate
+//! that does the work, and converts the result.
+
+use pyo3::prelude::*;
+
+mod config;
+mod decode;
+mod encode;
+#[cfg(feature = "endpoint")]
+mod endpoint;
+mod environ;
+mod errors;
+mod runtime;
+mod search_path;
+mod wait;
+
+/// The extension module.
+#[pymodule]
+mod _rust {
+    use pyo3::exceptions::PyAttributeError;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::decode::decode_json;
+    #[pymodule_export]
+    use super::encode::encode_json;
+    #[pymodule_export]
+    use super::runtime::RuntimeClient;
+    #[pymodule_export]
+    use super::search_path::configure_search_path;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// Make the endpoint's classes when the first of them is asked for: a runtime never does, and its start is short
+    /// enough for the making of three classes to show.
+    #[pyfunction]
+    #[pyo3(pass_module)]
+    fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        const ENDPOINT: [&str; 3] = ["ExecutionEnvironment", "HttpFront", "InvokeResult"];
+        let mut reason = "";
+        if ENDPOINT.contains(&name) {
+            super::register_endpoint(module)?;
+            if let Some(class) = module.dict().get_item(name)? {
+                return Ok(class);
+            }
+            reason = ": this build is for Lambda and comes without the endpoint";
+        }
+        Err(PyAttributeError::new_err(format!("module 'caloric._rust' has no attribute '{name}'{reason}")))
+    }
+}
+
+#[cfg(feature = "endpoint")]
+use endpoint::register as register_endpoint;
+
+#[cfg(not(feature = "endpoint"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other one can fail")]
+fn register_endpoint(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}

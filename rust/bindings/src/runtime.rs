@@ -1,0 +1,357 @@
+//! The polling loop: next, decode, call the handler, encode, answer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use caloric_core::{Answer, AnswerKind, Client, Error, Invocation, Posted, TcpConnector};
+use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::config::Config;
+use crate::environ::ChangingVariable;
+use crate::errors::runtime_api_error;
+use crate::wait::SignalWait;
+use crate::{decode, encode};
+
+/// Memory for an encoded result that is kept between invocations; more is given back.
+const KEEP_CAPACITY: usize = 256 * 1024;
+
+/// Answers from this size on, in bytes, are begun to be sent before the objects they were made of are freed. For
+/// smaller ones the detour costs more than it saves.
+const BEGIN_FROM: usize = 4 * 1024;
+
+/// A connection to the Runtime API and the loop over it.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct RuntimeClient {
+    client: Mutex<Client<TcpConnector>>,
+    current: Mutex<Current>,
+}
+
+/// The ids that log records carry; `None` before the first invocation.
+#[derive(Default)]
+struct Current {
+    request_id: Option<Py<PyString>>,
+    tenant_id: Option<Py<PyString>>,
+}
+
+/// An invocation's answer, on its way.
+struct Outgoing {
+    request_id: String,
+    invocation_id: Option<String>,
+    content: Content,
+}
+
+enum Content {
+    /// A result in the loop's own buffer.
+    Encoded,
+    /// Bytes that the handler returned.
+    Bytes(Py<PyBytes>),
+    Error(ErrorReport),
+}
+
+/// What `caloric.error_report` makes of an error.
+#[derive(FromPyObject)]
+struct ErrorReport {
+    body: Vec<u8>,
+    error_type: String,
+    xray_cause: String,
+}
+
+#[pymethods]
+impl RuntimeClient {
+    /// A client that is not connected yet.
+    #[new]
+    #[pyo3(signature = (address, user_agent))]
+    fn new(address: &str, user_agent: &str) -> Self {
+        let mut client = Client::new(TcpConnector::new(address), user_agent);
+        client.set_pipelining(Config::from_environment().pipeline);
+        Self { client: Mutex::new(client), current: Mutex::default() }
+    }
+
+    /// Id of the invocation at hand, or of the last one; None before the first.
+    #[getter]
+    fn aws_request_id(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        lock(&self.current).request_id.as_ref().map(|id| id.clone_ref(py))
+    }
+
+    /// Its tenant id.
+    #[getter]
+    fn tenant_id(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        lock(&self.current).tenant_id.as_ref().map(|id| id.clone_ref(py))
+    }
+
+    /// Report that initialisation failed. Raises `RuntimeApiError` when that was not accepted.
+    #[pyo3(signature = (error_type, body))]
+    fn post_initialization_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
+        let mut client = self.client()?;
+        let client = &mut *client;
+        let posted = waiting(py, |wait| client.post_initialization_error(error_type, body, wait))?;
+        match posted {
+            Posted::Accepted => Ok(()),
+            Posted::Refused(refusal) => Err(runtime_api_error(&Error::Refused {
+                call: caloric_core::Call::InitializationError,
+                refusal,
+            })),
+        }
+    }
+
+    /// Serve invocations with `handler` until the process ends.
+    ///
+    /// Returns only by raising: `RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
+    /// (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler.
+    #[pyo3(signature = (handler))]
+    fn run(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut client = self.client()?;
+        let client = &mut *client;
+        // The platform has work to do before the first event comes; so have we.
+        waiting(py, |wait| client.request_next(wait))?;
+        let context_class =
+            py.import(intern!(py, "caloric.context"))?.getattr(intern!(py, "LambdaContext"))?;
+        let mut trace_id = ChangingVariable::new("_X_AMZN_TRACE_ID");
+        let mut encoded = Vec::new();
+        let mut outgoing: Option<Outgoing> = None;
+        // Event, context and result of an invocation, until its answer is on its way.
+        let mut leftovers = Vec::with_capacity(3);
+        loop {
+            let invocation = waiting(py, |wait| {
+                if let Some(outgoing) = outgoing.take() {
+                    let posted = client.post(&outgoing.answer(&encoded), true, wait)?;
+                    if let Posted::Refused(refusal) = posted {
+                        let request_id = &outgoing.request_id;
+                        warn(&format!("the answer to {request_id} was not accepted: {refusal}"));
+                    }
+                    // A large result must not stay in memory while the environment idles.
+                    outgoing.release();
+                    encoded.clear();
+                    encoded.shrink_to(KEEP_CAPACITY);
+                }
+                client.next_invocation(wait)
+            })?;
+            trace_id.set(py, invocation.trace_id.as_deref())?;
+            let request_id = PyString::new(py, &invocation.request_id);
+            let tenant_id = invocation.tenant_id.as_deref().map(|id| PyString::new(py, id));
+            {
+                let mut current = lock(&self.current);
+                current.request_id = Some(request_id.clone().unbind());
+                current.tenant_id = tenant_id.clone().map(Bound::unbind);
+            }
+            let call = HandlerCall {
+                handler,
+                context_class: &context_class,
+                invocation: &invocation,
+                request_id,
+                tenant_id,
+            };
+            let content = call.run(client, &mut encoded, &mut leftovers)?;
+            let answer = Outgoing {
+                request_id: invocation.request_id,
+                invocation_id: invocation.invocation_id,
+                content,
+            };
+            let message = answer.answer(&encoded);
+            if message.body.len() >= BEGIN_FROM {
+                // Taking large objects apart takes as long as sending them: now it costs nobody time.
+                py.detach(|| client.begin_post(&message, true));
+            }
+            leftovers.clear();
+            outgoing = Some(answer);
+        }
+    }
+}
+
+impl RuntimeClient {
+    fn client(&self) -> PyResult<MutexGuard<'_, Client<TcpConnector>>> {
+        match self.client.try_lock() {
+            Ok(client) => Ok(client),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                Err(PyRuntimeError::new_err("this RuntimeClient is already running its loop"))
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    /// Free what it holds, now: a Python object dropped without the GIL is freed only when it is taken next.
+    fn release(self) {
+        if let Content::Bytes(bytes) = self.content {
+            Python::attach(|_| drop(bytes));
+        }
+    }
+
+    fn answer<'a>(&'a self, encoded: &'a [u8]) -> Answer<'a> {
+        let (body, kind) = match &self.content {
+            Content::Encoded => (encoded, AnswerKind::Response { content_type: "application/json" }),
+            Content::Bytes(bytes) => {
+                // Immutable and kept alive by `self`, so the bytes may be read without the GIL.
+                let bytes = Python::attach(|py| std::ptr::from_ref(bytes.as_bytes(py)));
+                // SAFETY: see above; the object outlives the answer.
+                let bytes: &[u8] = unsafe { &*bytes };
+                (bytes, AnswerKind::Response { content_type: "application/unknown" })
+            }
+            Content::Error(ErrorReport { body, error_type, xray_cause }) => {
+                (body.as_slice(), AnswerKind::Error { error_type, xray_cause })
+            }
+        };
+        let invocation_id = self.invocation_id.as_deref();
+        Answer { request_id: &self.request_id, invocation_id, body, kind }
+    }
+}
+
+/// One call of the handler, and what it needs.
+struct HandlerCall<'a, 'py> {
+    handler: &'a Bound<'py, PyAny>,
+    context_class: &'a Bound<'py, PyAny>,
+    invocation: &'a Invocation,
+    request_id: Bound<'py, PyString>,
+    tenant_id: Option<Bound<'py, PyString>>,
+}
+
+/// Why there is no result.
+enum Fault {
+    /// The handler, or making its context, raised.
+    Raised(PyErr),
+    /// `Runtime.*`, with the message.
+    Runtime(&'static str, String),
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl<'py> HandlerCall<'_, 'py> {
+    /// The answer to post. Raises only what is no `Exception`.
+    fn run(
+        &self,
+        client: &mut Client<TcpConnector>,
+        encoded: &mut Vec<u8>,
+        leftovers: &mut Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Content> {
+        let py = self.handler.py();
+        let fault = match self.result(client, encoded, leftovers) {
+            Ok(content) => return Ok(content),
+            Err(fault) => fault,
+        };
+        let report = py.import(intern!(py, "caloric.error_report"))?;
+        let report = match fault {
+            Fault::Raised(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+            Fault::Raised(error) => {
+                report.call_method1(intern!(py, "report_exception"), (error, &self.request_id))?
+            }
+            Fault::Runtime(error_type, message) => {
+                report.call_method1(intern!(py, "report_fault"), (error_type, message, &self.request_id))?
+            }
+        };
+        Ok(Content::Error(report.extract()?))
+    }
+
+    /// Call the handler and encode its result. The objects that takes are left in `leftovers`.
+    fn result(
+        &self,
+        client: &mut Client<TcpConnector>,
+        encoded: &mut Vec<u8>,
+        leftovers: &mut Vec<Bound<'py, PyAny>>,
+    ) -> Result<Content, Fault> {
+        let py = self.handler.py();
+        // In the peer's order: a context that cannot be made is reported even if the event is broken too.
+        let context = self.context()?;
+        leftovers.push(context.clone());
+        let event = self.event(client);
+        client.release_event();
+        let event = event?;
+        leftovers.push(event.clone());
+        let result = self.handler.call1((event, context))?;
+        match result.cast_into::<PyBytes>() {
+            Ok(bytes) => Ok(Content::Bytes(bytes.unbind())),
+            Err(error) => {
+                let result = error.into_inner();
+                leftovers.push(result.clone());
+                encode::encode(py, &result, encoded).map_err(|error| {
+                    fault(py, error, "Runtime.MarshalError", "Unable to marshal response")
+                })?;
+                Ok(Content::Encoded)
+            }
+        }
+    }
+
+    fn event(&self, client: &Client<TcpConnector>) -> Result<Bound<'py, PyAny>, Fault> {
+        let py = self.handler.py();
+        if self.invocation.is_json {
+            decode::decode(py, client.event())
+                .map_err(|error| fault(py, error, "Runtime.UnmarshalError", "Unable to unmarshal input"))
+        } else {
+            Ok(PyBytes::new(py, client.event()).into_any())
+        }
+    }
+
+    fn context(&self) -> Result<Bound<'py, PyAny>, Fault> {
+        let py = self.handler.py();
+        let invocation = self.invocation;
+        let client_context = json_header(py, invocation.client_context.as_deref(), "Client Context")?;
+        let identity = json_header(py, invocation.cognito_identity.as_deref(), "Cognito Identity")?;
+        // Without a usable deadline there is no time left, as the peer has it (spec runtime-api 1.3).
+        let deadline_ms = invocation.deadline_ms().unwrap_or(0);
+        let arn = &invocation.invoked_function_arn;
+        let arguments =
+            (&self.request_id, client_context, identity, deadline_ms, arn, self.tenant_id.as_ref());
+        Ok(self.context_class.call1(arguments)?)
+    }
+}
+
+/// JSON text from a header, decoded; None when there is none.
+fn json_header<'py>(
+    py: Python<'py>,
+    header: Option<&str>,
+    name: &str,
+) -> Result<Option<Bound<'py, PyAny>>, Fault> {
+    let Some(header) = header else { return Ok(None) };
+    match decode::decode(py, header.as_bytes()) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            let what = format!("Unable to parse {name} JSON");
+            Err(fault(py, error, "Runtime.LambdaContextUnmarshalError", &what))
+        }
+    }
+}
+
+/// A `Runtime.*` fault with the exception's text; what is no `Exception`, such as `KeyboardInterrupt`, stays itself.
+fn fault(py: Python<'_>, error: PyErr, error_type: &'static str, what: &str) -> Fault {
+    if error.is_instance_of::<PyException>(py) {
+        Fault::Runtime(error_type, format!("{what}: {}", error.value(py)))
+    } else {
+        Fault::Raised(error)
+    }
+}
+
+/// Talk to the Runtime API without the GIL; signal handlers run meanwhile.
+fn waiting<T: Send>(
+    py: Python<'_>,
+    talk: impl FnOnce(&mut SignalWait) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let mut wait = SignalWait::begin(py)?;
+    let outcome = py.detach(|| talk(&mut wait));
+    match (outcome, wait.into_raised()) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Some(raised)) => Err(raised),
+        (Err(error), None) => Err(runtime_api_error(&error)),
+    }
+}
+
+/// A line on `sys.stderr`. Failing to write it must not end the function.
+fn warn(message: &str) {
+    Python::attach(|py| {
+        let line = format!("caloric: {message}\n");
+        let written = py
+            .import(intern!(py, "sys"))
+            .and_then(|sys| sys.getattr(intern!(py, "stderr")))
+            .and_then(|stderr| stderr.call_method1(intern!(py, "write"), (line,)));
+        drop(written);
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

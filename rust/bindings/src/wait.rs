@@ -1,0 +1,121 @@
+//! Waiting for the Runtime API without the GIL, with signals.
+//!
+//! Python runs its signal handlers in the main thread, when that thread next executes Python. While it waits for
+//! `/next`, perhaps for hours, it never does; so the wait notices the signal and lets Python run. A blocked `read` would
+//! not do: under `SA_RESTART`, which asyncio sets, the kernel restarts it. `ppoll` always returns.
+
+use std::os::fd::AsRawFd;
+
+use caloric_core::{Interest, Interrupted, Wait};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// How long one `ppoll` lasts at most. A signal that arrives in the instant between the last check and `ppoll` is
+/// delivered to another thread, if there is one that takes it, and would be noticed only then.
+static LONGEST_POLL: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Signals that tell of a fault of the running code itself: blocking them would hide it.
+const FAULTS: [libc::c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
+
+/// Keeps signals blocked from the last check until it is dropped, except inside `ppoll`, so that none is lost between
+/// the two.
+pub struct SignalWait {
+    original: libc::sigset_t,
+    /// What a signal handler raised.
+    raised: Option<PyErr>,
+}
+
+impl SignalWait {
+    /// Run the handlers of signals that have come, then block signals. Raises what a handler raises.
+    pub fn begin(py: Python<'_>) -> PyResult<Self> {
+        py.check_signals()?;
+        let wait = Self { original: block_signals(), raised: None };
+        // A signal may have come between the two lines above. Its handler runs with signals blocked: rare, harmless.
+        py.check_signals()?;
+        Ok(wait)
+    }
+
+    /// What a handler raised, if that ended the wait.
+    pub fn into_raised(mut self) -> Option<PyErr> {
+        self.raised.take()
+    }
+
+    /// Let Python run its handlers as if nothing were blocked.
+    fn let_handlers_run(&mut self, interrupted: bool) -> Result<(), Interrupted> {
+        set_signal_mask(&self.original);
+        let outcome = Python::attach(|py| {
+            run_handlers(py, interrupted)?;
+            block_signals();
+            py.check_signals()
+        });
+        outcome.map_err(|error| {
+            self.raised = Some(error);
+            Interrupted
+        })
+    }
+}
+
+impl Drop for SignalWait {
+    fn drop(&mut self) {
+        set_signal_mask(&self.original);
+    }
+}
+
+impl<T: AsRawFd> Wait<T> for SignalWait {
+    fn wait(&mut self, transport: &T, interest: Interest) -> Result<(), Interrupted> {
+        let events = match interest {
+            Interest::Readable => libc::POLLIN,
+            Interest::Writable => libc::POLLOUT,
+        };
+        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events, revents: 0 };
+        loop {
+            // SAFETY: one valid pollfd, a constant timeout and a signal mask, all of which outlive the call.
+            let ready =
+                unsafe { libc::ppoll(&raw mut poll, 1, &raw const LONGEST_POLL, &raw const self.original) };
+            if ready > 0 {
+                return Ok(());
+            }
+            let interrupted =
+                ready < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
+            if ready < 0 && !interrupted {
+                // The caller's own read or write will tell what is wrong.
+                return Ok(());
+            }
+            self.let_handlers_run(interrupted)?;
+        }
+    }
+}
+
+/// Run Python's signal handlers and, where user code keeps an event loop, the handlers it registered there.
+fn run_handlers(py: Python<'_>, interrupted: bool) -> PyResult<()> {
+    py.check_signals()?;
+    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?.cast_into::<PyDict>()?;
+    if !modules.contains(intern!(py, "asyncio"))? {
+        // No event loop can have been made; importing asyncio ourselves would cost more than the whole start.
+        return Ok(());
+    }
+    py.import(intern!(py, "caloric.event_loop"))?
+        .call_method1(intern!(py, "run_signal_handlers"), (interrupted,))?;
+    py.check_signals()
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain data that sigfillset initialises; the sets outlive the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut original: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        for fault in FAULTS {
+            libc::sigdelset(&raw mut all, fault);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut original);
+        original
+    }
+}
+
+fn set_signal_mask(mask: &libc::sigset_t) {
+    // SAFETY: `mask` was filled by pthread_sigmask.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::from_ref(mask), std::ptr::null_mut()) };
+}

@@ -1,0 +1,467 @@
+//! The public handle of an execution environment: its port, its process, its invocations.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::header::HeaderValue;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::error::EndpointError;
+use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
+use crate::lifecycle::{Effects, Lifecycle};
+use crate::process::{self, Ended, Exit};
+use crate::{runtime_api, runtime_thread};
+
+/// After a process has ended, its connections are read to their end for at most this long before the end takes
+/// effect: what it posted with its last breath counts.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How long [`ExecutionEnvironment::close`] waits for a killed process.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What an environment is told about its function and its surroundings.
+#[derive(Debug, Clone)]
+pub struct EnvironmentConfig {
+    /// The function's name.
+    pub function_name: String,
+    /// The version that runs here: `$LATEST` or a number.
+    pub function_version: String,
+    /// The region in the function's ARN.
+    pub region: String,
+    /// The account in the function's ARN.
+    pub account_id: String,
+    /// Memory Size of the REPORT line, in MB. It is not enforced here.
+    pub memory_size_mb: u64,
+    /// The function's time limit.
+    pub timeout: Duration,
+    /// The time limit of the Init phase.
+    pub init_timeout: Duration,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Where the log goes: a descriptor that stays the caller's, or -1. It is written to from the endpoint's thread,
+    /// so its reader must not be somebody who waits for the endpoint.
+    pub log_fd: RawFd,
+    /// Keep the whole log of each invocation for its result.
+    pub keep_log: bool,
+}
+
+impl Default for EnvironmentConfig {
+    fn default() -> Self {
+        Self {
+            function_name: "test_function".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            region: "us-east-1".to_owned(),
+            account_id: "012345678912".to_owned(),
+            memory_size_mb: 128,
+            timeout: Duration::from_secs(3),
+            init_timeout: Duration::from_secs(10),
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            log_fd: -1,
+            keep_log: false,
+        }
+    }
+}
+
+/// The server side of one execution environment. Clones are handles on the same one; it lives until it is closed.
+#[derive(Clone)]
+pub struct ExecutionEnvironment {
+    shared: Arc<Shared>,
+}
+
+/// What the handle, the connections and the timer share.
+pub(crate) struct Shared {
+    function_version: HeaderValue,
+    pub(crate) function_arn: HeaderValue,
+    config: EnvironmentConfig,
+    address: SocketAddr,
+    handle: Handle,
+    lifecycle: Mutex<Lifecycle>,
+    process_changed: Condvar,
+    timer: Notify,
+    next_poller: AtomicU64,
+    connections: Connections,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl ExecutionEnvironment {
+    /// Listen on the configured address.
+    ///
+    /// Fails with [`EndpointError::Bind`] if that is not possible and with [`EndpointError::InvalidHeader`] if the
+    /// function's name cannot be sent.
+    pub fn new(config: EnvironmentConfig) -> Result<Self, EndpointError> {
+        let handle = runtime_thread::handle()?;
+        let (listener, address) = listen(&handle, &config.host, config.port)?;
+        let arn = format!(
+            "arn:aws:lambda:{}:{}:function:{}",
+            config.region, config.account_id, config.function_name
+        );
+        let header = |field, value: &str| {
+            HeaderValue::try_from(value).map_err(|_| EndpointError::InvalidHeader { field })
+        };
+        let shared = Arc::new(Shared {
+            function_version: header("function_version", &config.function_version)?,
+            function_arn: header("function_name", &arn)?,
+            address,
+            handle,
+            lifecycle: Mutex::new(Lifecycle::new(config.clone())),
+            config,
+            process_changed: Condvar::new(),
+            timer: Notify::new(),
+            next_poller: AtomicU64::new(0),
+            connections: Connections::default(),
+            tasks: Mutex::default(),
+        });
+        shared.keep_task(shared.handle.spawn(accept(listener, Arc::clone(&shared))).abort_handle());
+        shared.keep_task(shared.handle.spawn(watch_deadlines(Arc::clone(&shared))).abort_handle());
+        Ok(Self { shared })
+    }
+
+    /// Where the Runtime API is: the value of `AWS_LAMBDA_RUNTIME_API`.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// What the environment was made with.
+    pub fn config(&self) -> &EnvironmentConfig {
+        &self.shared.config
+    }
+
+    /// The function's ARN, unqualified.
+    pub fn function_arn(&self) -> &str {
+        self.shared.function_arn.to_str().unwrap_or_default()
+    }
+
+    /// Wait until a process is wanted. `false` when `timeout` has passed or the environment is closed.
+    ///
+    /// Who gets `true` has taken the request, and reports with [`Self::process_started`] or [`Self::start_failed`].
+    pub fn wait_for_start(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut lifecycle = self.shared.lock();
+        loop {
+            if lifecycle.is_closed() {
+                return false;
+            }
+            if lifecycle.take_start() {
+                return true;
+            }
+            let Some(waited) = self.shared.wait_for_change(lifecycle, deadline) else { return false };
+            lifecycle = waited;
+        }
+    }
+
+    /// Whether the environment was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().is_closed()
+    }
+
+    /// A child of this process is the environment's runtime from now on: it is watched, killed when its time is up,
+    /// and reaped. `process_group` says that it leads a process group, which is then killed as a whole.
+    ///
+    /// Fails if it is not our child, if the environment has a running process, or if it is closed; the process is
+    /// still the caller's then.
+    pub fn process_started(&self, pid: i32, process_group: bool) -> Result<(), EndpointError> {
+        process::is_child(pid).map_err(|source| EndpointError::Watch { pid, source })?;
+        self.shared.with(|lifecycle| lifecycle.process_started(pid, process_group, Instant::now()))?;
+        let shared = Arc::clone(&self.shared);
+        runtime_thread::spawn("caloric-process", move || watch_process(&shared, pid))
+    }
+
+    /// The wanted process could not be started: the waiting invocation fails with `Runtime.InvalidEntrypoint`.
+    pub fn start_failed(&self, message: &str) {
+        self.shared.with(|lifecycle| lifecycle.start_failed(message, Instant::now()));
+    }
+
+    /// Queue an invocation; `done` is called when it is finished, mostly on the endpoint's thread.
+    pub fn submit(
+        &self,
+        request: InvocationRequest,
+        done: impl FnOnce(InvokeResult) + Send + 'static,
+    ) -> Result<(), EndpointError> {
+        self.submit_all([(request, Waiter::Finish(Box::new(done)))])
+    }
+
+    /// Queue an invocation; `done` is called as soon as the answer is known, before the runtime has polled again.
+    pub fn submit_for_answer(
+        &self,
+        request: InvocationRequest,
+        done: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<(), EndpointError> {
+        self.submit_all([(request, Waiter::Answer(Box::new(done)))])
+    }
+
+    /// Queue several invocations at once, before the first of them is delivered.
+    pub fn submit_all(
+        &self,
+        requests: impl IntoIterator<Item = (InvocationRequest, Waiter)>,
+    ) -> Result<(), EndpointError> {
+        let invocations = requests
+            .into_iter()
+            .map(|(request, waiter)| Invocation::new(request, self.shared.config.timeout, waiter))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.shared.with(|lifecycle| lifecycle.submit(invocations, Instant::now()))
+    }
+
+    /// The write end of the pipe for the function's stdout and stderr, close-on-exec and the caller's to close.
+    pub fn open_log_pipe(&self) -> Result<OwnedFd, EndpointError> {
+        let mut lifecycle = self.shared.lock();
+        let watched = lifecycle.log.pipe_reader().is_some();
+        let write = lifecycle.log.open_pipe().map_err(EndpointError::Pipe)?;
+        let reader = lifecycle.log.pipe_reader().filter(|_| !watched);
+        if let Some(reader) = reader {
+            // SAFETY: the pipe is held by the lifecycle, whose lock we hold.
+            let reader = unsafe { BorrowedFd::borrow_raw(reader) };
+            let reader = reader.try_clone_to_owned().map_err(EndpointError::Pipe)?;
+            drop(lifecycle);
+            let task = self.shared.handle.spawn(watch_log(reader, Arc::clone(&self.shared)));
+            self.shared.keep_task(task.abort_handle());
+        }
+        Ok(write)
+    }
+
+    /// Suspend the time limit of the current invocation, or of the init that runs, until it ends.
+    pub fn pause_timeout(&self) {
+        self.shared.with(Lifecycle::pause_timeout);
+    }
+
+    /// Kill the process, answer who waits, stop listening. Returns when the process is reaped (3 s at most); called
+    /// on the endpoint's own thread, where waiting would be waiting for itself, it returns at once.
+    pub fn close(&self) {
+        self.close_soon();
+        if Handle::try_current().is_ok() {
+            return;
+        }
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        let mut lifecycle = self.shared.lock();
+        while lifecycle.has_process() {
+            let Some(waited) = self.shared.wait_for_change(lifecycle, Some(deadline)) else { break };
+            lifecycle = waited;
+        }
+    }
+
+    /// Close without waiting for the process to be gone.
+    pub fn close_soon(&self) {
+        self.shared.with(|lifecycle| lifecycle.close(Instant::now()));
+    }
+
+    pub(crate) fn executed_version(&self) -> HeaderValue {
+        self.shared.function_version.clone()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Lifecycle> {
+        // A panic while the lock was held is a bug of ours; the state is still the best there is.
+        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Do something to the state, then what follows from it, without the lock.
+    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        let mut lifecycle = self.lock();
+        let result = change(&mut lifecycle);
+        let effects = std::mem::take(&mut lifecycle.effects);
+        let over = effects.process_changed && lifecycle.is_closed() && !lifecycle.has_process();
+        drop(lifecycle);
+        self.run(effects);
+        if over {
+            self.stop();
+        }
+        result
+    }
+
+    fn run(&self, effects: Effects) {
+        for waker in effects.pollers {
+            waker.wake();
+        }
+        if effects.timer_changed {
+            self.timer.notify_one();
+        }
+        if effects.process_changed {
+            self.process_changed.notify_all();
+        }
+        for (waiter, answer) in effects.answers {
+            waiter(answer);
+        }
+        for (waiter, result) in effects.finishes {
+            waiter(*result);
+        }
+    }
+
+    /// Wait on the condition variable; `None` when the deadline has passed.
+    fn wait_for_change<'a>(
+        &self,
+        lifecycle: MutexGuard<'a, Lifecycle>,
+        deadline: Option<Instant>,
+    ) -> Option<MutexGuard<'a, Lifecycle>> {
+        let Some(deadline) = deadline else {
+            return Some(self.process_changed.wait(lifecycle).unwrap_or_else(PoisonError::into_inner));
+        };
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        Some(self.process_changed.wait_timeout(lifecycle, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    pub(crate) fn next_poller(&self) -> u64 {
+        self.next_poller.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn keep_task(&self, task: AbortHandle) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// Stop listening and drop every connection. The tasks hold the last references to this value.
+    fn stop(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        self.connections.abort();
+    }
+}
+
+/// Listen on `host:port` with the event loop of `handle`.
+pub(crate) fn listen(
+    handle: &Handle,
+    host: &str,
+    port: u16,
+) -> Result<(TcpListener, SocketAddr), EndpointError> {
+    let open = || {
+        let listener = StdTcpListener::bind((host, port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let _entered = handle.enter();
+        Ok((TcpListener::from_std(listener)?, address))
+    };
+    open().map_err(|source: io::Error| EndpointError::Bind { address: format!("{host}:{port}"), source })
+}
+
+/// The next connection. A failure (no descriptor left, a client that hung up) concerns one client, not the server.
+pub(crate) async fn next_connection(listener: &TcpListener) -> tokio::net::TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Without it the small answers of a pipelined exchange wait for each other's acknowledgements.
+                let _ = stream.set_nodelay(true);
+                return stream;
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let stream = next_connection(&listener).await;
+        let connection = runtime_api::serve(stream, Arc::clone(&shared));
+        shared.connections.spawn(&shared, connection);
+    }
+}
+
+async fn watch_deadlines(shared: Arc<Shared>) {
+    loop {
+        let deadline = shared.with(|lifecycle| {
+            lifecycle.expire(Instant::now());
+            lifecycle.next_deadline()
+        });
+        match deadline {
+            None => shared.timer.notified().await,
+            Some(deadline) => {
+                // Whichever comes first; then look at the state again.
+                let _ = tokio::time::timeout_at(deadline.into(), shared.timer.notified()).await;
+            }
+        }
+    }
+}
+
+async fn watch_log(reader: OwnedFd, shared: Arc<Shared>) {
+    // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the AsyncFd owns it.
+    let Ok(reader) = (unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) }) else { return };
+    while let Ok(mut ready) = reader.readable().await {
+        shared.with(|lifecycle| lifecycle.log.drain());
+        if is_readable(reader.get_ref().as_raw_fd()) {
+            // A function that prints without end must not occupy the thread.
+            tokio::task::yield_now().await;
+        } else {
+            ready.clear_ready();
+        }
+    }
+}
+
+fn is_readable(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, as the count says, and no waiting.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
+/// Body of the thread that waits for a process's end.
+fn watch_process(shared: &Arc<Shared>, pid: i32) {
+    // An error means that somebody else reaped it (or that SIGCHLD is ignored): it is gone all the same.
+    let _ = process::wait_for_end(pid);
+    shared.with(|lifecycle| lifecycle.process_ended(pid));
+    let ended = process::reap(pid).unwrap_or(Ended { exit: Exit::Status(0), max_rss_kb: 0 });
+    let shared = Arc::clone(shared);
+    let handle = shared.handle.clone();
+    handle.spawn(async move {
+        let _ = tokio::time::timeout(LAST_WORDS, shared.connections.all_closed()).await;
+        // Nothing of the ended process may reach the next one's state.
+        shared.connections.abort();
+        shared.with(|lifecycle| lifecycle.process_exited(pid, ended, Instant::now()));
+    });
+}
+
+/// The open connections of one environment.
+#[derive(Default)]
+struct Connections {
+    open: Mutex<(u64, HashMap<u64, AbortHandle>)>,
+    one_closed: Notify,
+}
+
+impl Connections {
+    fn spawn(&self, shared: &Arc<Shared>, connection: impl Future<Output = ()> + Send + 'static) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.0 += 1;
+        let id = open.0;
+        let guard = ConnectionGuard { shared: Arc::clone(shared), id };
+        let task = shared.handle.spawn(async move {
+            let _guard = guard;
+            connection.await;
+        });
+        open.1.insert(id, task.abort_handle());
+    }
+
+    async fn all_closed(&self) {
+        while !self.open.lock().unwrap_or_else(PoisonError::into_inner).1.is_empty() {
+            self.one_closed.notified().await;
+        }
+    }
+
+    fn abort(&self) {
+        for task in self.open.lock().unwrap_or_else(PoisonError::into_inner).1.values() {
+            task.abort();
+        }
+    }
+}
+
+/// Takes the connection off the list, also when its task is aborted or panics.
+struct ConnectionGuard {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let connections = &self.shared.connections;
+        connections.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.id);
+        connections.one_closed.notify_one();
+    }
+}

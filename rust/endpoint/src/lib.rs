@@ -1,0 +1,38 @@
+//! The server side of one execution environment: Runtime API, state machine, invoke path.
+//!
+//! An [`ExecutionEnvironment`] is given invocations and hands them to whatever runtime polls its port. It starts no
+//! process itself: it says when one is wanted and is told the pid, so that the caller decides what a sandbox is. All
+//! environments of a process share one thread.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `environment` | the public handle: port, start requests, invoke, close |
+//! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
+//! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
+//! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
+//! | `http_connection` | hyper on a socket, and what it writes in one piece |
+//! | `invocation` | what goes in and what comes out |
+//! | `error_document` | the error JSON that the platform itself writes |
+//! | `platform_log` | START, END, REPORT, INIT_REPORT |
+//! | `log_capture` | the function's output: forwarded, and kept for the log tail |
+//! | `process` | watching, killing and measuring a runtime process |
+//! | `runtime_thread` | the one thread behind it all |
+
+mod environment;
+mod error;
+mod error_document;
+mod http_connection;
+mod http_front;
+mod identifiers;
+mod invocation;
+mod lifecycle;
+mod log_capture;
+mod platform_log;
+mod process;
+mod runtime_api;
+mod runtime_thread;
+
+pub use environment::{EnvironmentConfig, ExecutionEnvironment};
+pub use error::EndpointError;
+pub use http_front::HttpFront;
+pub use invocation::{Answer, InvocationRequest, InvocationStatus, InvokeResult, Phases, Waiter};

@@ -1,0 +1,247 @@
+//! The environment's process: wanted, started, initialising, ended (spec runtime-api 7).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+
+use super::current::{FreshInit, Outcome};
+use super::runtime_calls::RuntimeState;
+use super::{Lifecycle, REAP_LIMIT};
+use crate::error::EndpointError;
+use crate::error_document::{self, ErrorDocument};
+use crate::invocation::{InvocationStatus, JSON};
+use crate::platform_log;
+use crate::process::{self, Ended, RuntimeProcess};
+
+/// Where the environment's process stands.
+#[derive(Debug)]
+pub(super) enum ProcessSlot {
+    None,
+    /// Somebody is asked to start one.
+    Wanted,
+    /// Somebody took the request.
+    Starting,
+    Running(RuntimeProcess),
+}
+
+/// The Init phase that is under way.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub(super) requested: Instant,
+    pub(super) started: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// A process on its way out.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) deadline: Instant,
+    pub(super) killed: bool,
+}
+
+/// A failed init that nobody waited for: the first invocation gets it (spec runtime-api 1.5).
+#[derive(Debug)]
+pub(super) struct InitFailure {
+    pub(super) status: InvocationStatus,
+    pub(super) error_type: String,
+    pub(super) cause: InitFailureCause,
+}
+
+#[derive(Debug)]
+pub(super) enum InitFailureCause {
+    Posted { payload: Bytes, content_type: HeaderValue },
+    Message(String),
+    Timeout(Duration),
+}
+
+impl Lifecycle {
+    /// Whether a process is there that has not been seen to end.
+    pub fn has_process(&self) -> bool {
+        matches!(self.process, ProcessSlot::Running(_))
+    }
+
+    /// Take the request for a process, if there is one.
+    pub fn take_start(&mut self) -> bool {
+        let wanted = matches!(self.process, ProcessSlot::Wanted);
+        if wanted {
+            self.process = ProcessSlot::Starting;
+        }
+        wanted
+    }
+
+    /// A process was started; wanted or not, it is this environment's from now on.
+    pub fn process_started(
+        &mut self,
+        pid: i32,
+        process_group: bool,
+        now: Instant,
+    ) -> Result<(), EndpointError> {
+        if self.closed {
+            return Err(EndpointError::Closed);
+        }
+        if let ProcessSlot::Running(running) = &self.process {
+            return Err(EndpointError::ProcessRunning { running: running.pid, announced: pid });
+        }
+        // The runtime may be quicker than its starter: it has polled or failed before we hear of its pid.
+        self.process = ProcessSlot::Running(RuntimeProcess::new(pid, process_group));
+        self.peak_kb = 0;
+        let idle =
+            matches!(self.state, RuntimeState::Started | RuntimeState::InitError) && self.current.is_none();
+        if self.init.is_none() && idle {
+            self.begin_init(now);
+        }
+        if let Some(init) = &mut self.init {
+            init.started = Some(now);
+        }
+        Ok(())
+    }
+
+    /// No process could be started; `message` says why.
+    pub fn start_failed(&mut self, message: &str, now: Instant) {
+        if matches!(self.process, ProcessSlot::Running(_)) {
+            return;
+        }
+        self.process = ProcessSlot::None;
+        let requested = self.init.take().map_or(now, |init| init.requested);
+        let failure = InitFailure {
+            status: InvocationStatus::Error,
+            error_type: "Runtime.InvalidEntrypoint".to_owned(),
+            cause: InitFailureCause::Message(message.to_owned()),
+        };
+        self.fail_init(failure, now.duration_since(requested), now);
+        self.finish_current(now);
+        self.pump(now);
+    }
+
+    /// The process has ended but is not reaped: from here on it is not signalled any more. What is left of its group
+    /// goes with it.
+    pub fn process_ended(&mut self, pid: i32) {
+        if let ProcessSlot::Running(process) = &mut self.process
+            && process.pid == pid
+        {
+            process.ended();
+        }
+    }
+
+    /// The process was reaped and everything it sent was read.
+    pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
+        match &mut self.process {
+            ProcessSlot::Running(process) if process.pid == pid => {
+                self.peak_kb = process.peak_memory_kb();
+            }
+            _ => return,
+        }
+        // The kernel's figure began with ours at the time of the fork; above ours it is the child's own.
+        if self.peak_kb == 0 || ended.max_rss_kb > process::own_peak_memory_kb() {
+            self.peak_kb = self.peak_kb.max(ended.max_rss_kb);
+        }
+        self.process = ProcessSlot::None;
+        let reason = ended.exit.reason();
+        if let Some(init) = self.init.take() {
+            let failure = InitFailure {
+                status: InvocationStatus::Error,
+                error_type: error_document::RUNTIME_EXIT_ERROR.to_owned(),
+                cause: InitFailureCause::Message(reason),
+            };
+            self.fail_init(failure, now.duration_since(init.requested), now);
+        } else if let Some(current) = &mut self.current
+            && current.outcome.is_none()
+        {
+            current.outcome = Some(Outcome::error(error_document::RUNTIME_EXIT_ERROR));
+            let failure = ErrorDocument::exit(&current.invocation.request_id, &reason);
+            self.fail_current(failure, InvocationStatus::Error, now);
+        }
+        self.process_gone(now);
+    }
+
+    pub(super) fn begin_init(&mut self, now: Instant) {
+        self.log.drain();
+        self.log.begin();
+        self.state = RuntimeState::Started;
+        self.fresh = None;
+        let deadline = now + self.config.init_timeout;
+        self.init = Some(Init { requested: now, started: None, deadline: Some(deadline) });
+        self.arm(deadline);
+    }
+
+    /// The first `/next`. A runtime that nobody asked for (a test, a benchmark) has no init to report.
+    pub(super) fn end_init(&mut self, now: Instant) {
+        self.fresh = self.init.take().map(|init| FreshInit {
+            init: now.duration_since(init.requested),
+            process_start: init.started.map(|started| started.duration_since(init.requested)),
+            runtime_init: init.started.map(|started| now.duration_since(started)),
+        });
+        if matches!(self.process, ProcessSlot::Wanted) {
+            // Somebody else's runtime came first: no process is wanted any more.
+            self.process = ProcessSlot::None;
+        }
+    }
+
+    /// Init failed: the waiting invocation is answered with it, or the first one to come.
+    pub(super) fn fail_init(&mut self, failure: InitFailure, duration: Duration, now: Instant) {
+        let error_type = Some(failure.error_type.as_str());
+        self.init_report = Some(platform_log::init_report_line(duration, failure.status, error_type));
+        if self.current.is_none() && !self.queue.is_empty() {
+            self.fail_waiting(failure, now);
+        } else {
+            self.init_failure = Some(failure);
+        }
+    }
+
+    pub(super) fn fail_waiting(&mut self, failure: InitFailure, now: Instant) {
+        let Some(invocation) = self.queue.pop_front() else { return };
+        let request_id = &invocation.request_id;
+        let outcome = Outcome { status: failure.status, error_type: failure.error_type.clone() };
+        let (payload, content_type) = match failure.cause {
+            InitFailureCause::Posted { payload, content_type } => (payload, content_type),
+            InitFailureCause::Message(message) => {
+                (ErrorDocument::of_request(&failure.error_type, request_id, &message).body, JSON)
+            }
+            InitFailureCause::Timeout(limit) => (ErrorDocument::init_timeout(request_id, limit).body, JSON),
+        };
+        let current = self.undelivered(invocation, outcome, now);
+        let answer = current.answer_of(payload, Some(content_type), Some(failure.error_type), failure.status);
+        self.current = Some(current);
+        self.give_answer(answer, now);
+    }
+
+    /// After a time limit: kill the process, whose end finishes the invocation. A runtime that is nobody's child
+    /// cannot be killed; it gets 410 for its late answer and may poll again.
+    pub(super) fn end_process_after_timeout(&mut self, now: Instant) {
+        if self.kill_process(now) {
+            return;
+        }
+        self.process = ProcessSlot::None;
+        self.finish_current(now);
+        self.state = match self.state {
+            RuntimeState::Running
+            | RuntimeState::InvocationResponse
+            | RuntimeState::InvocationErrorResponse => RuntimeState::ResponseSent,
+            other => other,
+        };
+        self.pump(now);
+    }
+
+    /// Whether there was a process to kill.
+    pub(super) fn kill_process(&mut self, now: Instant) -> bool {
+        let ProcessSlot::Running(process) = &mut self.process else { return false };
+        self.peak_kb = process.peak_memory_kb();
+        process.kill();
+        self.ending = Some(Ending { deadline: now + REAP_LIMIT, killed: true });
+        self.arm(now + REAP_LIMIT);
+        true
+    }
+
+    /// The environment is without a process again.
+    pub(super) fn process_gone(&mut self, now: Instant) {
+        self.finish_current(now);
+        self.state = RuntimeState::Started;
+        self.ending = None;
+        self.stalled = None;
+        self.fresh = None;
+        self.pollers.clear();
+        self.effects.process_changed = true;
+        self.pump(now);
+    }
+}

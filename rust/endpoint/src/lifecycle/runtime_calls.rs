@@ -1,0 +1,238 @@
+//! What a runtime may call when (spec runtime-api 1.8), and what comes of it.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+
+use super::processes::{Ending, InitFailure, InitFailureCause, ProcessSlot};
+use super::{EXIT_GRACE, Lifecycle};
+use crate::error_document::ErrorDocument;
+use crate::invocation::InvocationStatus;
+
+/// What the runtime did last, as the platform names it in its 403 messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeState {
+    Started,
+    InitError,
+    Ready,
+    Running,
+    InvocationResponse,
+    InvocationErrorResponse,
+    ResponseSent,
+}
+
+impl RuntimeState {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Started => "Started",
+            Self::InitError => "InitError",
+            Self::Ready => "Ready",
+            Self::Running => "Running",
+            Self::InvocationResponse => "InvocationResponse",
+            Self::InvocationErrorResponse => "InvocationErrorResponse",
+            Self::ResponseSent => "RuntimeResponseSentState",
+        }
+    }
+}
+
+/// Why a call of the runtime is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400: the id is not the current invocation's.
+    InvalidRequestId,
+    /// 403: not now.
+    InvalidTransition { from: RuntimeState, to: RuntimeState },
+    /// 410: an answer to an attempt that is over.
+    InvokeTimeout,
+}
+
+/// Everything a runtime is told about an invocation.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub request_id: HeaderValue,
+    pub invocation_id: HeaderValue,
+    pub deadline_ms: u64,
+    pub trace_id: HeaderValue,
+    pub client_context: Option<HeaderValue>,
+    pub cognito_identity: Option<HeaderValue>,
+    pub tenant_id: Option<HeaderValue>,
+    pub content_type: HeaderValue,
+    pub event: Bytes,
+}
+
+/// The outcome of one look at `/next`.
+#[derive(Debug)]
+pub enum NextPoll {
+    Deliver(Box<Delivery>),
+    Refused(Refusal),
+    /// The poller is registered and will be woken.
+    Pending,
+}
+
+/// What a runtime posted for an invocation, or what became of its attempt to.
+#[derive(Debug)]
+pub enum Posted {
+    Response {
+        payload: Bytes,
+        content_type: Option<HeaderValue>,
+    },
+    Error {
+        payload: Bytes,
+        content_type: Option<HeaderValue>,
+        error_type: String,
+    },
+    /// The platform does not pass the answer on and says why.
+    Failed(ErrorDocument),
+}
+
+impl Lifecycle {
+    /// `GET /next` of poller `poller`.
+    pub fn poll_next(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll {
+        match self.state {
+            RuntimeState::InitError
+            | RuntimeState::InvocationResponse
+            | RuntimeState::InvocationErrorResponse => {
+                return NextPoll::Refused(self.refuse(RuntimeState::Ready));
+            }
+            // A process that is being ended gets nothing any more.
+            _ if self.ending.is_some() => return self.register(poller, waker),
+            RuntimeState::Running => {
+                if let Some(current) = &self.current {
+                    // Polling without having answered is no error: the same event again (spec 1.8, rule 1).
+                    let delivery = current.delivery();
+                    self.forget_poller(poller);
+                    return NextPoll::Deliver(Box::new(delivery));
+                }
+            }
+            RuntimeState::Started => {
+                self.end_init(now);
+                self.state = RuntimeState::Ready;
+            }
+            RuntimeState::ResponseSent => {
+                self.finish_current(now);
+                self.state = RuntimeState::Ready;
+            }
+            RuntimeState::Ready => {}
+        }
+        match self.queue.pop_front() {
+            Some(invocation) => {
+                self.forget_poller(poller);
+                NextPoll::Deliver(Box::new(self.deliver(invocation, now)))
+            }
+            None => self.register(poller, waker),
+        }
+    }
+
+    /// A poller went away; if it had been woken for an invocation, another one is.
+    pub fn drop_poller(&mut self, poller: u64, now: Instant) {
+        self.forget_poller(poller);
+        self.pump(now);
+    }
+
+    /// The head of an answer has arrived: may it be given now? The id comes before the state (spec 1.8, rule 2).
+    ///
+    /// Returns the attempt, to be named when the body is complete.
+    pub fn begin_answer(
+        &mut self,
+        request_id: &str,
+        invocation_id: Option<&[u8]>,
+        upload: RuntimeState,
+    ) -> Result<u64, Refusal> {
+        let Some(current) =
+            self.current.as_ref().filter(|current| current.delivered.is_some() && current.is(request_id))
+        else {
+            let late = self.expired.iter().any(|expired| expired == request_id);
+            return Err(if late { Refusal::InvokeTimeout } else { Refusal::InvalidRequestId });
+        };
+        let stale = invocation_id.is_some_and(|id| !id.is_empty() && id != current.invocation_id.as_bytes());
+        if current.outcome.is_some() || stale {
+            return Err(Refusal::InvokeTimeout);
+        }
+        if self.state != RuntimeState::Running {
+            return Err(self.refuse(upload));
+        }
+        let attempt = current.attempt;
+        self.state = upload;
+        Ok(attempt)
+    }
+
+    /// The whole body was taken, or the upload broke off.
+    pub fn finish_answer(&mut self, attempt: u64, posted: Posted, now: Instant) -> Result<(), Refusal> {
+        let Some(current) = self.current.as_mut().filter(|current| {
+            current.attempt == attempt && current.answer.is_none() && current.outcome.is_none()
+        }) else {
+            return Err(Refusal::InvokeTimeout);
+        };
+        let answer = match posted {
+            Posted::Response { payload, content_type } => {
+                current.answer_of(payload, content_type, None, InvocationStatus::Success)
+            }
+            Posted::Error { payload, content_type, error_type } => {
+                current.answer_of(payload, content_type, Some(error_type), InvocationStatus::Error)
+            }
+            Posted::Failed(document) => {
+                current.platform_error = Some(document.error_type.clone());
+                current.answer_of(document.body, None, Some(document.error_type), InvocationStatus::Error)
+            }
+        };
+        self.state = RuntimeState::ResponseSent;
+        self.give_answer(answer, now);
+        Ok(())
+    }
+
+    /// Whether a failed init may be reported now.
+    pub fn begin_init_error(&self) -> Result<(), Refusal> {
+        if self.state == RuntimeState::Started && self.ending.is_none() {
+            Ok(())
+        } else {
+            Err(self.refuse(RuntimeState::InitError))
+        }
+    }
+
+    /// The runtime reported a failed init: the waiting invocation gets the body, and the process is expected to exit.
+    ///
+    /// This is where AWS would begin the suppressed init: run the whole init again inside the first invocation,
+    /// under the function's timeout (spec runtime-api 7.1).
+    pub fn finish_init_error(
+        &mut self,
+        payload: Bytes,
+        content_type: HeaderValue,
+        error_type: String,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.begin_init_error()?;
+        self.state = RuntimeState::InitError;
+        self.peak_memory_kb();
+        let requested = self.init.take().map_or(now, |init| init.requested);
+        let cause = InitFailureCause::Posted { payload, content_type };
+        let failure = InitFailure { status: InvocationStatus::Error, error_type, cause };
+        self.fail_init(failure, now.duration_since(requested), now);
+        if matches!(self.process, ProcessSlot::Starting | ProcessSlot::Running(_)) {
+            self.ending = Some(Ending { deadline: now + EXIT_GRACE, killed: false });
+            self.arm(now + EXIT_GRACE);
+        } else {
+            self.process = ProcessSlot::None;
+            self.finish_current(now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse(&self, to: RuntimeState) -> Refusal {
+        Refusal::InvalidTransition { from: self.state, to }
+    }
+
+    pub(super) fn register(&mut self, poller: u64, waker: &Waker) -> NextPoll {
+        match self.pollers.iter_mut().find(|(id, _)| *id == poller) {
+            Some((_, registered)) => registered.clone_from(waker),
+            None => self.pollers.push((poller, waker.clone())),
+        }
+        NextPoll::Pending
+    }
+
+    pub(super) fn forget_poller(&mut self, poller: u64) {
+        self.pollers.retain(|(id, _)| *id != poller);
+    }
+}

@@ -1,0 +1,511 @@
+//! The Runtime API's routes: what a runtime may ask, and the exact answers (spec runtime-api 1.2 to 1.7).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use base64::Engine as _;
+use bytes::{Bytes, BytesMut};
+use caloric_core::protocol;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::server::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpStream;
+
+use crate::environment::Shared;
+use crate::error_document::{self, ErrorDocument};
+use crate::http_connection::{self, Client};
+use crate::invocation::JSON;
+use crate::lifecycle::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
+
+/// A whole answer.
+pub type Answered = Response<Full<Bytes>>;
+
+/// Answer bodies are read to their end even where nobody wants them, so that the connection can go on; not further
+/// than this.
+const DISCARD_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// A debugger was entered: `POST` suspends the time limit of what runs now.
+const DEBUGGER_PATH: &str = "/_caloric/debugger";
+
+/// The protocol's header names, parsed once.
+struct Names {
+    request_id: HeaderName,
+    invocation_id: HeaderName,
+    deadline_ms: HeaderName,
+    function_arn: HeaderName,
+    trace_id: HeaderName,
+    client_context: HeaderName,
+    cognito_identity: HeaderName,
+    tenant_id: HeaderName,
+    error_type: HeaderName,
+    error_body: HeaderName,
+    response_mode: HeaderName,
+}
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| {
+    // The names are constants of ours and a test parses each of them; none can be refused.
+    let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).unwrap_or(CONTENT_TYPE);
+    Names {
+        request_id: name(protocol::AWS_REQUEST_ID),
+        invocation_id: name(protocol::INVOCATION_ID),
+        deadline_ms: name(protocol::DEADLINE_MS),
+        function_arn: name(protocol::INVOKED_FUNCTION_ARN),
+        trace_id: name(protocol::TRACE_ID),
+        client_context: name(protocol::CLIENT_CONTEXT),
+        cognito_identity: name(protocol::COGNITO_IDENTITY),
+        tenant_id: name(protocol::TENANT_ID),
+        error_type: name(protocol::FUNCTION_ERROR_TYPE),
+        error_body: name(protocol::FUNCTION_ERROR_BODY),
+        response_mode: name(protocol::RESPONSE_MODE),
+    }
+});
+
+/// Serve one connection of the runtime until it is closed.
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let mut builder = http1::Builder::new();
+    builder
+        // The buffer has room for more than the largest head, so that a larger one is seen for what it is: 431.
+        .max_header_size(protocol::MAX_REQUEST_HEAD)
+        .max_buf_size(2 * protocol::MAX_REQUEST_HEAD)
+        .title_case_headers(true);
+    let answer = |request, client| route(request, client, Arc::clone(&shared));
+    http_connection::serve(stream, &mut builder, answer).await;
+}
+
+async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) -> Answered {
+    let path = request.uri().path();
+    match path {
+        protocol::NEXT_PATH => match *request.method() {
+            Method::GET => next(&client, &shared).await,
+            _ => method_not_allowed("GET"),
+        },
+        protocol::INIT_ERROR_PATH => match *request.method() {
+            Method::POST => init_error(request, &shared).await,
+            _ => method_not_allowed("POST"),
+        },
+        protocol::PING_PATH => match *request.method() {
+            Method::GET => text(StatusCode::OK, "pong"),
+            _ => method_not_allowed("GET"),
+        },
+        DEBUGGER_PATH => match *request.method() {
+            Method::POST => {
+                shared.with(crate::lifecycle::Lifecycle::pause_timeout);
+                accepted()
+            }
+            _ => method_not_allowed("POST"),
+        },
+        _ => match path.strip_prefix(protocol::INVOCATION_PREFIX).and_then(|rest| rest.split_once('/')) {
+            Some((request_id, kind @ ("response" | "error"))) if !request_id.is_empty() => {
+                if request.method() != Method::POST {
+                    return method_not_allowed("POST");
+                }
+                let request_id = request_id.to_owned();
+                let state = if kind == "response" {
+                    RuntimeState::InvocationResponse
+                } else {
+                    RuntimeState::InvocationErrorResponse
+                };
+                answer(request, &request_id, state, &shared).await
+            }
+            // Also the restore routes, as where SnapStart is off.
+            _ => not_found(),
+        },
+    }
+}
+
+// ---- GET /runtime/invocation/next ------------------------------------------------------------------------------
+
+async fn next(client: &Client, shared: &Shared) -> Answered {
+    let poll = NextInvocation { shared, client, poller: shared.next_poller(), registered: false };
+    match poll.await {
+        Some(Ok(delivery)) => event(delivery, shared),
+        Some(Err(refusal)) => refused(refusal),
+        // Nobody is there to read it.
+        None => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error"),
+    }
+}
+
+/// Waits for an event to be assigned to this poller; `None` if the poller goes away.
+struct NextInvocation<'a> {
+    shared: &'a Shared,
+    client: &'a Client,
+    poller: u64,
+    registered: bool,
+}
+
+impl Future for NextInvocation<'_> {
+    type Output = Option<Result<Box<Delivery>, Refusal>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let now = Instant::now();
+        let poller = self.poller;
+        match self.shared.with(|lifecycle| lifecycle.poll_next(poller, context.waker(), now)) {
+            NextPoll::Deliver(delivery) => {
+                self.registered = false;
+                Poll::Ready(Some(Ok(delivery)))
+            }
+            NextPoll::Refused(refusal) => {
+                self.registered = false;
+                Poll::Ready(Some(Err(refusal)))
+            }
+            NextPoll::Pending => {
+                self.registered = true;
+                self.client.poll_hung_up(context).map(|()| None)
+            }
+        }
+    }
+}
+
+impl Drop for NextInvocation<'_> {
+    fn drop(&mut self) {
+        if self.registered {
+            self.shared.with(|lifecycle| lifecycle.drop_poller(self.poller, Instant::now()));
+        }
+    }
+}
+
+fn event(delivery: Box<Delivery>, shared: &Shared) -> Answered {
+    let names = &*NAMES;
+    let mut response = Response::new(Full::new(delivery.event));
+    let headers = response.headers_mut();
+    headers.reserve(10);
+    headers.append(&names.request_id, delivery.request_id);
+    headers.append(&names.invocation_id, delivery.invocation_id);
+    headers.append(&names.deadline_ms, HeaderValue::from(delivery.deadline_ms));
+    headers.append(&names.function_arn, shared.function_arn.clone());
+    headers.append(&names.trace_id, delivery.trace_id);
+    if let Some(client_context) = delivery.client_context {
+        headers.append(&names.client_context, client_context);
+    }
+    if let Some(cognito_identity) = delivery.cognito_identity {
+        headers.append(&names.cognito_identity, cognito_identity);
+    }
+    if let Some(tenant_id) = delivery.tenant_id {
+        headers.append(&names.tenant_id, tenant_id);
+    }
+    headers.append(CONTENT_TYPE, delivery.content_type);
+    response
+}
+
+// ---- POST /runtime/invocation/<id>/response and /error ---------------------------------------------------------
+
+async fn answer(
+    request: Request<Incoming>,
+    request_id: &str,
+    state: RuntimeState,
+    shared: &Shared,
+) -> Answered {
+    let names = &*NAMES;
+    let (head, body) = request.into_parts();
+    let invocation_id = head.headers.get(&names.invocation_id).map(HeaderValue::as_bytes);
+    let attempt = match shared.with(|lifecycle| lifecycle.begin_answer(request_id, invocation_id, state)) {
+        Ok(attempt) => attempt,
+        Err(refusal) => {
+            discard(body).await;
+            return refused(refusal);
+        }
+    };
+    let upload = Upload { shared, request_id, attempt, open: true };
+    let mode = head.headers.get(&names.response_mode).map_or(&[][..], HeaderValue::as_bytes);
+    if state == RuntimeState::InvocationResponse && !matches!(mode, b"" | b"streaming") {
+        discard(body).await;
+        let message = format!("Invalid value in header {}", protocol::RESPONSE_MODE);
+        let document = ErrorDocument::of_request("Runtime.InvalidResponseModeHeader", request_id, &message);
+        return match upload.complete(Posted::Failed(document)) {
+            Ok(()) => error(
+                StatusCode::BAD_REQUEST,
+                "InvalidFunctionResponseMode",
+                "Invalid function response mode",
+            ),
+            Err(refusal) => refused(refusal),
+        };
+    }
+    // If the upload breaks off, the guard is dropped on the way out, here or with this whole future.
+    let Some(collected) = collect(body).await else {
+        drop(upload);
+        return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
+    };
+    let payload = match collected.payload {
+        Payload::Whole(payload) => payload,
+        Payload::TooLarge(size) => {
+            let document = ErrorDocument::response_too_large(size, protocol::MAX_PAYLOAD_SIZE);
+            return upload.complete(Posted::Failed(document)).map_or_else(refused, |()| too_large());
+        }
+    };
+    let posted = if state == RuntimeState::InvocationResponse {
+        posted_response(payload, &head.headers, collected.trailers.as_ref())
+    } else {
+        posted_error(payload, &head.headers)
+    };
+    upload.complete(posted).map_or_else(refused, |()| accepted())
+}
+
+/// A response; error trailers make it an error (spec runtime-api 2.2). A mode header is not asked for: Go's runtime
+/// sends the trailers without one.
+fn posted_response(payload: Bytes, headers: &HeaderMap, trailers: Option<&HeaderMap>) -> Posted {
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    let Some(trailers) = trailers else { return Posted::Response { payload, content_type } };
+    let text = |name: &HeaderName| trailers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let error_type = text(&NAMES.error_type);
+    let error_body = text(&NAMES.error_body);
+    if error_type.is_none() && error_body.is_none() {
+        return Posted::Response { payload, content_type };
+    }
+    let payload = match &error_body {
+        Some(body) => decode_leniently(body),
+        None => ErrorDocument::new(error_type.as_deref().unwrap_or_default(), "").body,
+    };
+    Posted::Error {
+        payload,
+        content_type: Some(JSON),
+        error_type: error_document::logged_error_type(error_type.as_deref()),
+    }
+}
+
+/// An error: forwarded as it is, but for the one content type that carries the X-Ray cause in its body
+/// (spec runtime-api 1.5).
+fn posted_error(payload: Bytes, headers: &HeaderMap) -> Posted {
+    let error_type = headers.get(&NAMES.error_type).and_then(|value| value.to_str().ok());
+    let error_type = error_document::logged_error_type(error_type);
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    if content_type.as_ref().is_some_and(|kind| kind == "application/vnd.aws.lambda.error.cause+json") {
+        let (payload, content_type) = match error_document::without_cause(&payload) {
+            Some(document) => (document.into(), JSON),
+            None => (Bytes::from_static(b"\"Invalid error body\""), OCTETS),
+        };
+        return Posted::Error { payload, content_type: Some(content_type), error_type };
+    }
+    Posted::Error { payload, content_type, error_type }
+}
+
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Base64 as it comes: with or without padding, in either alphabet; what is no base64 is taken as it stands.
+fn decode_leniently(text: &str) -> Bytes {
+    let compact: String = text
+        .chars()
+        .filter(|character| !character.is_ascii_whitespace() && *character != '=')
+        .map(|character| match character {
+            '-' => '+',
+            '_' => '/',
+            other => other,
+        })
+        .collect();
+    base64::engine::general_purpose::STANDARD_NO_PAD
+        .decode(&compact)
+        .map_or_else(|_| Bytes::copy_from_slice(text.as_bytes()), Bytes::from)
+}
+
+/// An answer on its way in. Dropped before its end (the client hung up), the invocation is answered with that.
+struct Upload<'a> {
+    shared: &'a Shared,
+    request_id: &'a str,
+    attempt: u64,
+    open: bool,
+}
+
+impl Upload<'_> {
+    fn complete(mut self, posted: Posted) -> Result<(), Refusal> {
+        self.open = false;
+        self.shared.with(|lifecycle| lifecycle.finish_answer(self.attempt, posted, Instant::now()))
+    }
+}
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let message = "The response was truncated: the connection was closed before its end";
+            let document = ErrorDocument::of_request("Runtime.TruncatedResponse", self.request_id, message);
+            // An attempt that is over by now needs no answer.
+            let _ = self.shared.with(|lifecycle| {
+                lifecycle.finish_answer(self.attempt, Posted::Failed(document), Instant::now())
+            });
+        }
+    }
+}
+
+// ---- POST /runtime/init/error ----------------------------------------------------------------------------------
+
+async fn init_error(request: Request<Incoming>, shared: &Shared) -> Answered {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = shared.with(|lifecycle| lifecycle.begin_init_error()) {
+        discard(body).await;
+        return refused(refusal);
+    }
+    let Some(collected) = collect(body).await else {
+        return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
+    };
+    let error_type = head.headers.get(&NAMES.error_type).and_then(|value| value.to_str().ok());
+    let error_type = error_document::logged_error_type(error_type);
+    let (payload, content_type, reply) = match collected.payload {
+        Payload::Whole(payload) => {
+            let content_type = if error_document::is_json(&payload) { JSON } else { OCTETS };
+            (payload, content_type, accepted())
+        }
+        Payload::TooLarge(size) => {
+            let document = ErrorDocument::response_too_large(size, protocol::MAX_PAYLOAD_SIZE);
+            (document.body, JSON, too_large())
+        }
+    };
+    let now = Instant::now();
+    shared
+        .with(|lifecycle| lifecycle.finish_init_error(payload, content_type, error_type, now))
+        .map_or_else(refused, |()| reply)
+}
+
+// ---- bodies ----------------------------------------------------------------------------------------------------
+
+struct Collected {
+    payload: Payload,
+    trailers: Option<HeaderMap>,
+}
+
+enum Payload {
+    Whole(Bytes),
+    /// Read to its end and not kept.
+    TooLarge(u64),
+}
+
+/// A body and its trailers, however they were framed; `None` if it broke off.
+async fn collect(mut body: Incoming) -> Option<Collected> {
+    let announced = body.size_hint().exact();
+    let mut trailers = None;
+    let mut whole = BytesMut::new();
+    let mut size = 0_u64;
+    while let Some(frame) = body.frame().await {
+        let frame = match frame.ok()?.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                continue;
+            }
+        };
+        size += frame.len() as u64;
+        if size > protocol::MAX_PAYLOAD_SIZE as u64 {
+            whole = BytesMut::new();
+            continue;
+        }
+        if announced == Some(frame.len() as u64) {
+            // It came in one piece: no copy.
+            return Some(Collected { payload: Payload::Whole(frame), trailers });
+        }
+        if whole.is_empty() {
+            let expected = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+            whole.reserve(expected.clamp(frame.len(), protocol::MAX_PAYLOAD_SIZE));
+        }
+        whole.extend_from_slice(&frame);
+    }
+    let payload = if size > protocol::MAX_PAYLOAD_SIZE as u64 {
+        Payload::TooLarge(size)
+    } else {
+        Payload::Whole(whole.freeze())
+    };
+    Some(Collected { payload, trailers })
+}
+
+/// Read a refused body, so that its sender comes to read the answer and may go on using the connection.
+async fn discard(mut body: Incoming) {
+    let mut size = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        size += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if size > DISCARD_LIMIT {
+            return;
+        }
+    }
+}
+
+// ---- answers ---------------------------------------------------------------------------------------------------
+
+fn accepted() -> Answered {
+    json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
+}
+
+fn too_large() -> Answered {
+    let message = format!("Exceeded maximum allowed payload size ({} bytes).", protocol::MAX_PAYLOAD_SIZE);
+    error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message)
+}
+
+fn refused(refusal: Refusal) -> Answered {
+    match refusal {
+        Refusal::InvalidRequestId => error(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID"),
+        Refusal::InvokeTimeout => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
+        Refusal::InvalidTransition { from, to } => {
+            let message = format!(
+                "State transition from {} to {} failed for runtime. Error: State transition is not allowed",
+                from.name(),
+                to.name()
+            );
+            error(StatusCode::FORBIDDEN, "InvalidStateTransition", &message)
+        }
+    }
+}
+
+/// The platform's `ErrorResponse`, with the line end Go's encoder writes.
+fn error(status: StatusCode, error_type: &str, message: &str) -> Answered {
+    let mut body = String::from("{\"errorMessage\":");
+    error_document::push_json_string(&mut body, message);
+    body.push_str(",\"errorType\":");
+    error_document::push_json_string(&mut body, error_type);
+    body.push_str("}\n");
+    json(status, body.into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Answered {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn not_found() -> Answered {
+    let mut response = text(StatusCode::NOT_FOUND, "404 page not found\n");
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn method_not_allowed(allowed: &'static str) -> Answered {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answered {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_protocol_name_is_a_header_name() {
+        assert_eq!(NAMES.request_id, "lambda-runtime-aws-request-id");
+        assert_eq!(NAMES.invocation_id, "lambda-runtime-invocation-id");
+        assert_eq!(NAMES.deadline_ms, "lambda-runtime-deadline-ms");
+        assert_eq!(NAMES.function_arn, "lambda-runtime-invoked-function-arn");
+        assert_eq!(NAMES.trace_id, "lambda-runtime-trace-id");
+        assert_eq!(NAMES.client_context, "lambda-runtime-client-context");
+        assert_eq!(NAMES.cognito_identity, "lambda-runtime-cognito-identity");
+        assert_eq!(NAMES.tenant_id, "lambda-runtime-aws-tenant-id");
+        assert_eq!(NAMES.error_type, "lambda-runtime-function-error-type");
+        assert_eq!(NAMES.error_body, "lambda-runtime-function-error-body");
+        assert_eq!(NAMES.response_mode, "lambda-runtime-function-response-mode");
+    }
+
+    #[test]
+    fn trailer_bodies_are_decoded_leniently() {
+        for text in ["eyJhIjoxfQ==", "eyJhIjoxfQ", " eyJh IjoxfQ== "] {
+            assert_eq!(decode_leniently(text), "{\"a\":1}", "{text}");
+        }
+        assert_eq!(decode_leniently("-_-_"), decode_leniently("+/+/"));
+        assert_eq!(decode_leniently("not base64!"), "not base64!");
+    }
+}

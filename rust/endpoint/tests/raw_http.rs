@@ -1,0 +1,628 @@
+//! The Runtime API byte by byte: a runtime made of a socket, so that what it sends is what the test says.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping, in its helpers too")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use caloric_endpoint::{EnvironmentConfig, ExecutionEnvironment, InvocationRequest, InvokeResult};
+
+const LIMIT: usize = 6 * 1024 * 1024 + 100;
+const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// One response: the status, the head as text, the body.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// One connection.
+struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    fn new(environment: &ExecutionEnvironment) -> Self {
+        let stream = TcpStream::connect(environment.address()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    fn fill(&mut self) -> bool {
+        let mut chunk = vec![0; 256 * 1024];
+        let length = self.stream.read(&mut chunk).unwrap();
+        self.buffer.extend_from_slice(&chunk[..length]);
+        length > 0
+    }
+
+    /// The next response; every one of ours has a length.
+    fn receive(&mut self) -> Answer {
+        let end = loop {
+            match self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                Some(end) => break end,
+                None => assert!(self.fill(), "the connection was closed"),
+            }
+        };
+        let head = String::from_utf8(self.buffer[..end].to_vec()).unwrap();
+        let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: Vec::new() };
+        let length: usize = answer.header("content-length").expect("a length").parse().unwrap();
+        while self.buffer.len() < end + 4 + length {
+            assert!(self.fill(), "the connection was closed in a body");
+        }
+        answer.body = self.buffer[end + 4..end + 4 + length].to_vec();
+        self.buffer.drain(..end + 4 + length);
+        answer
+    }
+
+    fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
+        self.send(request);
+        self.receive()
+    }
+
+    fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.stream.read(&mut byte) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+
+    fn silent_for(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut byte = [0];
+        let silent =
+            matches!(self.stream.read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        silent
+    }
+}
+
+fn environment() -> ExecutionEnvironment {
+    ExecutionEnvironment::new(EnvironmentConfig::default()).unwrap()
+}
+
+fn invoke_with(environment: &ExecutionEnvironment, request: InvocationRequest) -> Receiver<InvokeResult> {
+    let (sender, receiver) = mpsc::channel();
+    environment.submit(request, move |result| sender.send(result).unwrap()).unwrap();
+    receiver
+}
+
+fn invoke(environment: &ExecutionEnvironment, event: &'static str) -> Receiver<InvokeResult> {
+    let request = InvocationRequest {
+        event: event.into(),
+        request_id: Some("the-id".to_owned()),
+        ..InvocationRequest::default()
+    };
+    invoke_with(environment, request)
+}
+
+fn result(receiver: &Receiver<InvokeResult>) -> InvokeResult {
+    receiver.recv_timeout(Duration::from_secs(10)).expect("the invocation was finished")
+}
+
+/// A connection that has been handed the invocation `the-id`.
+fn running(environment: &ExecutionEnvironment) -> (Client, Receiver<InvokeResult>) {
+    let receiver = invoke(environment, "{}");
+    let mut client = Client::new(environment);
+    assert_eq!(client.ask(NEXT).status, 200);
+    (client, receiver)
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn response(headers: &str, body: &str) -> String {
+    post("/2018-06-01/runtime/invocation/the-id/response", headers, body)
+}
+
+const ACCEPTED: &str = "{\"status\":\"OK\"}\n";
+
+#[test]
+fn an_event_comes_with_the_documented_headers() {
+    let environment = environment();
+    let request = InvocationRequest {
+        event: "[1]".into(),
+        request_id: Some("the-id".to_owned()),
+        trace_id: Some("Root=1-a-b;Parent=c;Sampled=1".to_owned()),
+        client_context: Some("{\"client\":{}}".to_owned()),
+        cognito_identity: Some("{\"cognitoIdentityId\":\"é\"}".to_owned()),
+        tenant_id: Some("blue".to_owned()),
+        ..InvocationRequest::default()
+    };
+    let _receiver = invoke_with(&environment, request);
+    let mut client = Client::new(&environment);
+    let answer = client.ask(NEXT);
+    assert_eq!((answer.status, answer.text()), (200, "[1]"));
+    for (name, value) in [
+        ("Lambda-Runtime-Aws-Request-Id", "the-id"),
+        ("Lambda-Runtime-Trace-Id", "Root=1-a-b;Parent=c;Sampled=1"),
+        ("Lambda-Runtime-Client-Context", "{\"client\":{}}"),
+        ("Lambda-Runtime-Cognito-Identity", "{\"cognitoIdentityId\":\"é\"}"),
+        ("Lambda-Runtime-Aws-Tenant-Id", "blue"),
+        (
+            "Lambda-Runtime-Invoked-Function-Arn",
+            "arn:aws:lambda:us-east-1:012345678912:function:test_function",
+        ),
+        ("Content-Type", "application/json"),
+        ("Content-Length", "3"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+        assert!(
+            answer.head.contains(&format!("\r\n{name}: ")),
+            "{name} is spelled as the platform spells it"
+        );
+    }
+    let deadline: u128 = answer.header("Lambda-Runtime-Deadline-Ms").unwrap().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    assert!((now + 2500..=now + 3000).contains(&deadline), "{deadline}, now {now}");
+    assert_eq!(answer.header("Lambda-Runtime-Invocation-Id").unwrap().len(), 36);
+}
+
+#[test]
+fn optional_headers_are_left_out_not_empty() {
+    let environment = environment();
+    let _receiver = invoke(&environment, "{}");
+    let answer = Client::new(&environment).ask(NEXT);
+    for name in ["Client-Context", "Cognito-Identity", "Aws-Tenant-Id"] {
+        assert_eq!(answer.header(&format!("Lambda-Runtime-{name}")), None);
+    }
+    assert!(answer.header("Lambda-Runtime-Trace-Id").unwrap().starts_with("Root=1-"));
+}
+
+#[test]
+fn an_answer_and_the_next_poll_may_come_in_one_write() {
+    let environment = environment();
+    let first = invoke(&environment, "{}");
+    let second = invoke_with(&environment, InvocationRequest { event: "2".into(), ..Default::default() });
+    let mut client = Client::new(&environment);
+    client.ask(NEXT);
+    client.send(response("Content-Type: text/plain\r\n", "hello") + NEXT);
+    // Both answers leave together: one read gets them.
+    assert!(client.fill());
+    let text = String::from_utf8_lossy(&client.buffer).into_owned();
+    assert!(text.contains("202 Accepted") && text.contains("200 OK"), "{text}");
+    let accepted = client.receive();
+    assert_eq!((accepted.status, accepted.text()), (202, ACCEPTED));
+    assert_eq!(accepted.header("Content-Type"), Some("application/json"));
+    assert_eq!(client.receive().text(), "2");
+    let first = result(&first);
+    assert_eq!(first.answer.payload, "hello");
+    assert_eq!(first.answer.content_type, "text/plain");
+    assert!(second.try_recv().is_err());
+}
+
+#[test]
+fn the_acceptance_does_not_wait_for_the_next_event() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    client.send(response("", "1") + NEXT);
+    assert_eq!(client.receive().status, 202);
+    result(&receiver);
+    let next = invoke_with(&environment, InvocationRequest { event: "3".into(), ..Default::default() });
+    assert_eq!(client.receive().text(), "3");
+    assert!(next.try_recv().is_err());
+}
+
+#[test]
+fn a_stray_line_end_after_a_body_holds_nothing_back() {
+    let environment = environment();
+    let (mut client, _receiver) = running(&environment);
+    assert_eq!(client.ask(response("", "1") + "\r\n").status, 202);
+}
+
+#[test]
+fn a_client_that_expects_to_be_asked_for_its_body_is_asked() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    client.send(
+        "POST /2018-06-01/runtime/invocation/the-id/response HTTP/1.1\r\nExpect: 100-continue\r\n\
+         Content-Length: 2\r\n\r\n",
+    );
+    assert!(client.fill());
+    assert_eq!(client.buffer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.buffer.clear();
+    assert_eq!(client.ask("42").status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "42");
+}
+
+#[test]
+fn chunked_bodies_are_put_together() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let head = "POST /2018-06-01/runtime/invocation/the-id/response HTTP/1.1\r\nHost: x\r\n\
+                Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for part in [head, "3\r\nabc\r\n", "2;x=y\r\nde\r\n", "0\r\n", "\r\n"] {
+        client.send(part);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(client.receive().status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "abcde");
+}
+
+#[test]
+fn error_trailers_turn_a_response_into_an_error() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let answer = client.ask(
+        "POST /2018-06-01/runtime/invocation/the-id/response HTTP/1.1\r\nHost: x\r\n\
+         Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n\
+         4\r\nhalf\r\n0\r\nLambda-Runtime-Function-Error-Type: Function.Oops\r\n\
+         Lambda-Runtime-Function-Error-Body: eyJlcnJvclR5cGUiOiJFIn0\r\n\r\n",
+    );
+    assert_eq!(answer.status, 202);
+    client.send(NEXT);
+    let result = result(&receiver);
+    assert!(result.answer.is_error);
+    assert_eq!(result.answer.payload, "{\"errorType\":\"E\"}");
+    assert_eq!(result.answer.error_type.unwrap(), "Function.Oops");
+}
+
+#[test]
+fn a_head_of_more_than_a_megabyte_is_read_and_a_larger_one_refused() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let cause = |size| format!("Lambda-Runtime-Function-XRay-Error-Cause: {}\r\n", "x".repeat(size));
+    let path = "/2018-06-01/runtime/invocation/the-id/error";
+    assert_eq!(client.ask(post(path, &cause(1_150_000), "{}")).status, 202);
+    client.send(NEXT);
+    assert!(result(&receiver).answer.is_error);
+    let mut client = Client::new(&environment);
+    let _ = client.stream.write_all(post(path, &cause(1_400_000), "{}").as_bytes());
+    assert_eq!(client.receive().status, 431);
+}
+
+#[test]
+fn a_response_over_the_limit_is_413_and_the_invocation_answered_with_that() {
+    for chunked in [false, true] {
+        let environment = environment();
+        let (mut client, receiver) = running(&environment);
+        let body = "x".repeat(LIMIT + 1);
+        let path = "/2018-06-01/runtime/invocation/the-id/response";
+        if chunked {
+            client.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                body.len()
+            ));
+        } else {
+            client.send(post(path, "", &body));
+        }
+        let answer = client.receive();
+        assert_eq!(answer.status, 413);
+        assert_eq!(
+            answer.text(),
+            "{\"errorMessage\":\"Exceeded maximum allowed payload size (6291556 bytes).\",\
+             \"errorType\":\"RequestEntityTooLarge\"}\n"
+        );
+        assert_eq!(client.ask(post(&path.replace("response", "error"), "", "{}")).status, 403);
+        client.send(NEXT);
+        let result = result(&receiver);
+        assert_eq!(
+            result.answer.payload,
+            "{\"errorMessage\":\"Response payload size (6291557 bytes) exceeded maximum allowed payload size \
+             (6291556 bytes).\",\"errorType\":\"Function.ResponseSizeTooLarge\"}"
+        );
+    }
+}
+
+#[test]
+fn a_response_of_exactly_the_limit_is_accepted() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    assert_eq!(client.ask(response("", &"x".repeat(LIMIT))).status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload.len(), LIMIT);
+}
+
+#[test]
+fn an_error_body_over_the_limit_is_413_too() {
+    let environment = environment();
+    let (mut client, _receiver) = running(&environment);
+    let path = "/2018-06-01/runtime/invocation/the-id/error";
+    assert_eq!(client.ask(post(path, "", &"x".repeat(LIMIT + 1))).status, 413);
+}
+
+#[test]
+fn a_client_that_hangs_up_in_its_answer_truncates_it() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    client.send(
+        "POST /2018-06-01/runtime/invocation/the-id/response HTTP/1.1\r\nContent-Length: 10\r\n\r\n1234",
+    );
+    drop(client);
+    let mut client = Client::new(&environment);
+    // The next poll finishes the invocation, once the lost connection was noticed.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    client.send(NEXT);
+    while client.silent_for(Duration::from_millis(50)) && Instant::now() < deadline {
+        if let Ok(result) = receiver.try_recv() {
+            assert_eq!(result.failure_type().unwrap(), "Runtime.TruncatedResponse");
+            return;
+        }
+    }
+    let answer = client.receive();
+    assert_eq!(answer.status, 403, "the poll came before the end of the other connection: {answer:?}");
+    client.send(NEXT);
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Runtime.TruncatedResponse");
+}
+
+#[test]
+fn while_an_answer_is_uploaded_nothing_else_is_accepted() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    client
+        .send("POST /2018-06-01/runtime/invocation/the-id/response HTTP/1.1\r\nContent-Length: 4\r\n\r\n12");
+    let mut other = Client::new(&environment);
+    let mut refused = Answer { status: 0, head: String::new(), body: Vec::new() };
+    for _ in 0..100 {
+        // Until the head of the upload has been read, a poll gets the event again.
+        refused = other.ask(NEXT);
+        if refused.status == 403 {
+            break;
+        }
+    }
+    assert_eq!(
+        refused.text(),
+        "{\"errorMessage\":\"State transition from InvocationResponse to Ready failed for runtime. Error: State \
+         transition is not allowed\",\"errorType\":\"InvalidStateTransition\"}\n"
+    );
+    assert_eq!(other.ask(response("", "1")).status, 403);
+    client.send("34");
+    assert_eq!(client.receive().status, 202);
+    other.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "1234");
+}
+
+#[test]
+fn a_wrong_id_is_400_and_a_second_answer_403() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let other = client.ask(post("/2018-06-01/runtime/invocation/other/response", "", "1"));
+    let invalid = "{\"errorMessage\":\"Invalid request ID\",\"errorType\":\"InvalidRequestID\"}\n";
+    assert_eq!((other.status, other.text()), (400, invalid));
+    assert_eq!(client.ask(response("", "1")).status, 202);
+    let second = client.ask(response("", "2"));
+    assert_eq!(second.status, 403);
+    assert!(
+        second.text().contains("from RuntimeResponseSentState to InvocationResponse"),
+        "{}",
+        second.text()
+    );
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "1");
+}
+
+#[test]
+fn a_foreign_invocation_id_is_410() {
+    let environment = environment();
+    let (mut client, _receiver) = running(&environment);
+    let answer = client.ask(response("Lambda-Runtime-Invocation-Id: foreign\r\n", "1"));
+    assert_eq!(answer.status, 410);
+    assert_eq!(answer.text(), "{\"errorMessage\":\"Invoke timeout\",\"errorType\":\"InvokeTimeout\"}\n");
+}
+
+#[test]
+fn an_answer_after_the_timeout_is_410_and_polling_goes_on() {
+    let environment = environment();
+    let request = InvocationRequest {
+        request_id: Some("the-id".to_owned()),
+        timeout: Some(Duration::from_millis(50)),
+        ..InvocationRequest::default()
+    };
+    let receiver = invoke_with(&environment, request);
+    let mut client = Client::new(&environment);
+    client.ask(NEXT);
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Sandbox.Timedout");
+    assert_eq!(client.ask(response("", "1")).status, 410);
+    client.send(NEXT);
+    let _receiver = invoke_with(&environment, InvocationRequest { event: "2".into(), ..Default::default() });
+    assert_eq!(client.receive().text(), "2");
+}
+
+#[test]
+fn an_unknown_response_mode_is_400_and_fails_the_invocation() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let answer = client.ask(response("Lambda-Runtime-Function-Response-Mode: Streaming\r\n", "1"));
+    assert_eq!(answer.status, 400);
+    assert_eq!(
+        answer.text(),
+        "{\"errorMessage\":\"Invalid function response mode\",\"errorType\":\"InvalidFunctionResponseMode\"}\n"
+    );
+    client.send(NEXT);
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Runtime.InvalidResponseModeHeader");
+}
+
+#[test]
+fn malformed_error_bodies_are_forwarded_as_they_are() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let path = "/2018-06-01/runtime/invocation/the-id/error";
+    assert_eq!(client.ask(post(path, "Content-Type: text/html\r\n", "{broken")).status, 202);
+    client.send(NEXT);
+    let result = result(&receiver);
+    assert_eq!(result.answer.payload, "{broken");
+    assert_eq!(result.answer.content_type, "text/html");
+    assert_eq!(result.answer.error_type.unwrap(), "Runtime.Unknown");
+}
+
+#[test]
+fn the_x_ray_cause_is_taken_out_of_the_body_that_carries_it() {
+    for (body, payload, content_type) in [
+        ("{\"errorType\":\"E\",\"errorCause\":{}}", "{\"errorType\":\"E\"}", "application/json"),
+        ("broken", "\"Invalid error body\"", "application/octet-stream"),
+    ] {
+        let environment = environment();
+        let (mut client, receiver) = running(&environment);
+        let kind = "Content-Type: application/vnd.aws.lambda.error.cause+json\r\n";
+        client.ask(post("/2018-06-01/runtime/invocation/the-id/error", kind, body));
+        client.send(NEXT);
+        let result = result(&receiver);
+        assert_eq!(result.answer.payload, payload);
+        assert_eq!(result.answer.content_type, content_type);
+    }
+}
+
+#[test]
+fn an_init_error_is_accepted_once_and_ends_everything() {
+    let environment = environment();
+    let receiver = invoke(&environment, "{}");
+    let mut client = Client::new(&environment);
+    let path = "/2018-06-01/runtime/init/error";
+    let kind = "Lambda-Runtime-Function-Error-Type: Runtime.NoSuchHandler\r\n";
+    let accepted = client.ask(post(path, kind, "boom"));
+    assert_eq!((accepted.status, accepted.text()), (202, ACCEPTED));
+    let result = result(&receiver);
+    assert_eq!(result.answer.payload, "boom");
+    assert_eq!(result.answer.content_type, "application/octet-stream", "it is no JSON");
+    assert_eq!(result.answer.error_type.unwrap(), "Runtime.NoSuchHandler");
+    for request in [NEXT.to_owned(), post(path, "", "{}")] {
+        let refused = client.ask(request);
+        assert_eq!(refused.status, 403);
+        assert!(refused.text().contains("from InitError to "), "{}", refused.text());
+    }
+}
+
+#[test]
+fn other_paths_and_methods_are_refused_like_the_platforms_router_does() {
+    let environment = environment();
+    let mut client = Client::new(&environment);
+    let pong = client.ask("GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((pong.status, pong.text()), (200, "pong"));
+    for path in [
+        "/",
+        "/2018-06-01/runtime/restore/next",
+        "/2018-06-01/runtime/invocation/x/other",
+        "/2018-06-01/runtime/invocation//response",
+        "/2020-01-01/extension/register",
+    ] {
+        let missing = client.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!((missing.status, missing.text()), (404, "404 page not found\n"), "{path}");
+    }
+    for (method, path) in [
+        ("POST", "/2018-06-01/runtime/invocation/next"),
+        ("GET", "/2018-06-01/runtime/invocation/x/response"),
+        ("PUT", "/2018-06-01/runtime/init/error"),
+    ] {
+        let refused = client.ask(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!(refused.status, 405, "{method} {path}");
+    }
+}
+
+#[test]
+fn what_is_no_http_ends_its_own_connection_only() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    for odd in ["GET / HTTP/1.1\r\nthis is no header\r\n\r\n", "\x16\x03\x01\x02 a TLS hello\r\n\r\n"] {
+        let mut other = Client::new(&environment);
+        assert_eq!(other.ask(odd).status, 400, "{odd:?}");
+        assert!(other.is_closed());
+    }
+    assert_eq!(client.ask(response("", "1")).status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "1");
+}
+
+#[test]
+fn a_poller_that_hung_up_does_not_swallow_an_event() {
+    let environment = environment();
+    let mut gone = Client::new(&environment);
+    gone.send(NEXT);
+    std::thread::sleep(Duration::from_millis(50));
+    drop(gone);
+    std::thread::sleep(Duration::from_millis(50));
+    let _receiver = invoke(&environment, "{}");
+    assert_eq!(Client::new(&environment).ask(NEXT).text(), "{}");
+}
+
+#[test]
+fn a_large_event_arrives_whole() {
+    let environment = environment();
+    let event = "y".repeat(5_000_000);
+    let request = InvocationRequest { event: event.clone().into(), ..InvocationRequest::default() };
+    let _receiver = invoke_with(&environment, request);
+    let answer = Client::new(&environment).ask(NEXT);
+    assert_eq!(answer.header("content-length"), Some("5000000"));
+    assert!(answer.body == event.as_bytes());
+}
+
+#[test]
+fn the_debugger_route_stops_the_clock() {
+    let environment = environment();
+    let request = InvocationRequest {
+        request_id: Some("the-id".to_owned()),
+        timeout: Some(Duration::from_millis(100)),
+        ..InvocationRequest::default()
+    };
+    let receiver = invoke_with(&environment, request);
+    let mut client = Client::new(&environment);
+    client.ask(NEXT);
+    assert_eq!(Client::new(&environment).ask(post("/_caloric/debugger", "", "")).status, 202);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(client.ask(response("", "1")).status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "1");
+}
+
+#[test]
+fn environments_in_one_process_do_not_mix() {
+    let environments: Vec<_> = (0..16).map(|_| environment()).collect();
+    let receivers: Vec<_> = environments
+        .iter()
+        .enumerate()
+        .map(|(index, environment)| {
+            let event = index.to_string().into();
+            invoke_with(environment, InvocationRequest { event, ..InvocationRequest::default() })
+        })
+        .collect();
+    for environment in &environments {
+        let mut client = Client::new(environment);
+        let event = client.ask(NEXT);
+        let id = event.header("Lambda-Runtime-Aws-Request-Id").unwrap().to_owned();
+        let path = format!("/2018-06-01/runtime/invocation/{id}/response");
+        assert_eq!(client.ask(post(&path, "", event.text())).status, 202);
+        client.send(NEXT);
+    }
+    for (index, receiver) in receivers.iter().enumerate() {
+        assert_eq!(result(receiver).answer.payload, index.to_string());
+    }
+}
+
+#[test]
+fn closing_ends_connections_and_frees_the_port() {
+    let environment = environment();
+    let (mut client, receiver) = running(&environment);
+    let address = environment.address();
+    environment.close();
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Sandbox.Failure");
+    assert!(client.is_closed());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while std::net::TcpListener::bind(address).is_err() {
+        assert!(Instant::now() < deadline, "the port was not freed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,151 @@
+"""A Runtime API that says what a test tells it to, to the byte, and records what it was asked.
+
+For what a well-behaved endpoint never does: refusing answers, closing connections, answering nonsense.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+Step = bytes | tuple[bytes, ...]
+CLOSE = b"<close>"
+RESET = b"<reset>"
+HANG = b"<hang>"
+ACCEPTED = (
+    b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
+)
+
+
+def event(body: object = None, request_id: str = "id-1", **headers: str) -> bytes:
+    """The answer to `/next`: `body` as JSON (bytes as they are) and the headers of an invocation.
+
+    A keyword names a header, with `_` for `-`; an empty value leaves it out.
+    """
+    payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {
+        "Lambda-Runtime-Aws-Request-Id": request_id,
+        "Lambda-Runtime-Deadline-Ms": "4102444800000",
+        "Lambda-Runtime-Invoked-Function-Arn": "arn:aws:lambda:us-east-1:012345678912:function:test_function",
+        "Content-Type": "application/json",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)
+    return f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+
+
+def status(code: int, error_type: str = "Test", *, close: bool = False) -> bytes:
+    """A refusal."""
+    body = json.dumps({"errorMessage": f"scripted {code}", "errorType": error_type}).encode()
+    connection = "Connection: close\r\n" if close else ""
+    return f"HTTP/1.1 {code} Scripted\r\n{connection}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@dataclass
+class Request:
+    """What was asked, and over which connection (counted from 0)."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+    @property
+    def call(self) -> str:
+        """The last word of the path: next, response, error."""
+        return self.path.rpartition("/")[2]
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class ScriptedApi:
+    """Answers the n-th request with the n-th step; after the last one every request hangs.
+
+    A step is bytes to send, `CLOSE`, `RESET`, `HANG`, or a tuple of those, in order.
+    """
+
+    steps: list[Step]
+    requests: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Condition()
+        self._connections: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.getsockname()[1]}"
+
+    def __enter__(self) -> ScriptedApi:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # Shutting down wakes the thread in accept, which closing alone does not.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for connection in self._connections:
+            connection.close()
+
+    def wait_for(self, count: int, timeout: float = 20) -> list[Request]:
+        """Wait until so many requests came, and return them."""
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: len(self.requests) >= count, timeout)
+        assert arrived, f"{len(self.requests)} of {count} requests came: {[r.call for r in self.requests]}"
+        return self.requests
+
+    def calls(self) -> list[str]:
+        return [request.call for request in self.requests]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            number = len(self._connections) - 1
+            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        stream = connection.makefile("rb")
+        try:
+            while request := _read_request(stream, number):
+                with self._changed:
+                    index = len(self.requests)
+                    self.requests.append(request)
+                    self._changed.notify_all()
+                step = self.steps[index] if index < len(self.steps) else HANG
+                for part in step if isinstance(step, tuple) else (step,):
+                    if part == CLOSE:
+                        connection.shutdown(socket.SHUT_RDWR)
+                        return
+                    if part == RESET:
+                        linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                        stream.close()
+                        connection.close()
+                        return
+                    if part != HANG:
+                        connection.sendall(part)
+        except OSError:
+            return
+
+
+def _read_request(stream: Any, number: int) -> Request | None:
+    line = stream.readline()
+    if not line:
+        return None
+    method, path, _ = line.decode().split(" ", 2)
+    headers = {}
+    while (line := stream.readline()) not in (b"\r\n", b""):
+        name, _, value = line.decode().partition(":")
+        headers[name.strip().lower()] = value.strip()
+    body = stream.read(int(headers.get("content-length", 0)))
+    return Request(method, path, headers, body, number)
