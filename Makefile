@@ -12,6 +12,9 @@ PY := .venv/bin/python
 # pyo3 builds for the interpreter it finds. One and the same for every cargo call, or each would rebuild what the other did.
 CARGO := PYO3_PYTHON=$(CURDIR)/$(PY) cargo
 
+# The tests mostly wait for the processes they start. A file stays on one worker: it may share what it has asked the peer.
+export SIDE_BY_SIDE := -n 3 --dist loadfile
+
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = $(basename $(notdir $(wildcard rust/fuzz/fuzz_targets/*.rs)))
 PYTHON_CODE = $(wildcard python/caloric tests bench examples tools)
@@ -45,7 +48,7 @@ test: ## Run the tests, Rust and Python, in .venv
 	@tools/setup parts
 	@# The bindings are tested from Python: an extension module does not link outside an interpreter.
 	@$(CARGO) test --locked --workspace --exclude caloric-bindings
-	@$(PY) -m pytest
+	@$(PY) -m pytest $(SIDE_BY_SIDE)
 
 .PHONY: test-all
 test-all: ## Run the Python tests on every supported CPython found, from wheels
