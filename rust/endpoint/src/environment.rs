@@ -18,8 +18,9 @@ use tokio::task::AbortHandle;
 
 use crate::error::EndpointError;
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
-use crate::lifecycle::{Effects, Lifecycle};
+use crate::lifecycle::Effects;
 use crate::process::{self, Ended, Exit};
+use crate::state_machine::StateMachine;
 use crate::{runtime_api, runtime_thread};
 
 /// After a process has ended, its connections are read to their end for at most this long before the end takes
@@ -88,7 +89,7 @@ pub(crate) struct Shared {
     config: EnvironmentConfig,
     address: SocketAddr,
     handle: Handle,
-    lifecycle: Mutex<Lifecycle>,
+    lifecycle: Mutex<StateMachine>,
     process_changed: Condvar,
     timer: Notify,
     next_poller: AtomicU64,
@@ -116,7 +117,7 @@ impl ExecutionEnvironment {
             function_arn: header("function_name", &arn)?,
             address,
             handle,
-            lifecycle: Mutex::new(Lifecycle::new(config.clone())),
+            lifecycle: Mutex::new(StateMachine::new(config.clone())),
             config,
             process_changed: Condvar::new(),
             timer: Notify::new(),
@@ -217,9 +218,9 @@ impl ExecutionEnvironment {
     /// The write end of the pipe for the function's stdout and stderr, close-on-exec and the caller's to close.
     pub fn open_log_pipe(&self) -> Result<OwnedFd, EndpointError> {
         let mut lifecycle = self.shared.lock();
-        let watched = lifecycle.log.pipe_reader().is_some();
-        let write = lifecycle.log.open_pipe().map_err(EndpointError::Pipe)?;
-        let reader = lifecycle.log.pipe_reader().filter(|_| !watched);
+        let watched = lifecycle.log().pipe_reader().is_some();
+        let write = lifecycle.log().open_pipe().map_err(EndpointError::Pipe)?;
+        let reader = lifecycle.log().pipe_reader().filter(|_| !watched);
         if let Some(reader) = reader {
             // SAFETY: the pipe is held by the lifecycle, whose lock we hold.
             let reader = unsafe { BorrowedFd::borrow_raw(reader) };
@@ -233,7 +234,7 @@ impl ExecutionEnvironment {
 
     /// Suspend the time limit of the current invocation, or of the init that runs, until it ends.
     pub fn pause_timeout(&self) {
-        self.shared.with(Lifecycle::pause_timeout);
+        self.shared.with(StateMachine::pause_timeout);
     }
 
     /// Kill the process, answer who waits, stop listening. Returns when the process is reaped (3 s at most); called
@@ -262,16 +263,16 @@ impl ExecutionEnvironment {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Lifecycle> {
+    fn lock(&self) -> MutexGuard<'_, StateMachine> {
         // A panic while the lock was held is a bug of ours; the state is still the best there is.
         self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Do something to the state, then what follows from it, without the lock.
-    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> R {
+    pub(crate) fn with<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
         let mut lifecycle = self.lock();
         let result = change(&mut lifecycle);
-        let effects = std::mem::take(&mut lifecycle.effects);
+        let effects = std::mem::take(lifecycle.effects());
         let over = effects.process_changed && lifecycle.is_closed() && !lifecycle.has_process();
         drop(lifecycle);
         self.run(effects);
@@ -302,9 +303,9 @@ impl Shared {
     /// Wait on the condition variable; `None` when the deadline has passed.
     fn wait_for_change<'a>(
         &self,
-        lifecycle: MutexGuard<'a, Lifecycle>,
+        lifecycle: MutexGuard<'a, StateMachine>,
         deadline: Option<Instant>,
-    ) -> Option<MutexGuard<'a, Lifecycle>> {
+    ) -> Option<MutexGuard<'a, StateMachine>> {
         let Some(deadline) = deadline else {
             return Some(self.process_changed.wait(lifecycle).unwrap_or_else(PoisonError::into_inner));
         };
@@ -387,7 +388,7 @@ async fn watch_log(reader: OwnedFd, shared: Arc<Shared>) {
     // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the AsyncFd owns it.
     let Ok(reader) = (unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) }) else { return };
     while let Ok(mut ready) = reader.readable().await {
-        shared.with(|lifecycle| lifecycle.log.drain());
+        shared.with(|lifecycle| lifecycle.log().drain());
         if is_readable(reader.get_ref().as_raw_fd()) {
             // A function that prints without end must not occupy the thread.
             tokio::task::yield_now().await;

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `environment` | the public handle: port, start requests, invoke, close |
 //! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
+//! | `state_machine` | the machine that the configuration asks for, behind one face |
 //! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
 //! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
 //! | `http_connection` | hyper on a socket, and what it writes in one piece |
@@ -31,6 +32,7 @@ mod platform_log;
 mod process;
 mod runtime_api;
 mod runtime_thread;
+mod state_machine;
 
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;

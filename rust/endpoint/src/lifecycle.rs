@@ -5,8 +5,8 @@
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
 //! process's, `current` the invocation that runs.
 
-mod current;
-mod processes;
+pub(crate) mod current;
+pub(crate) mod processes;
 mod runtime_calls;
 #[cfg(test)]
 mod tests;
@@ -26,9 +26,9 @@ use current::{Current, FreshInit, Outcome};
 use processes::{Ending, Init, InitFailure, InitFailureCause, ProcessSlot};
 
 /// A runtime that reported a failed init is expected to exit; one that does not is killed after this time.
-const EXIT_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// A killed process that is still there after this time is given up (spec extensions-telemetry 3.8, reap).
-const REAP_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const REAP_LIMIT: Duration = Duration::from_secs(2);
 /// So many timed-out request ids are remembered, to tell a late answer (410) from a foreign one (400).
 const EXPIRED_IDS: usize = 16;
 
@@ -260,6 +260,6 @@ impl Lifecycle {
     }
 }
 
-fn closed_document(request_id: &str) -> ErrorDocument {
+pub(crate) fn closed_document(request_id: &str) -> ErrorDocument {
     ErrorDocument::of_request("Sandbox.Failure", request_id, "The execution environment was closed")
 }

@@ -21,6 +21,7 @@ use crate::error_document::{self, ErrorDocument};
 use crate::http_connection::{self, Client};
 use crate::invocation::JSON;
 use crate::lifecycle::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
+use crate::state_machine::StateMachine;
 
 /// A whole answer.
 pub type Answered = Response<Full<Bytes>>;
@@ -94,7 +95,7 @@ async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) 
         },
         DEBUGGER_PATH => match *request.method() {
             Method::POST => {
-                shared.with(crate::lifecycle::Lifecycle::pause_timeout);
+                shared.with(StateMachine::pause_timeout);
                 accepted()
             }
             _ => method_not_allowed("POST"),

@@ -5,46 +5,50 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use super::Lifecycle;
 use super::processes::ProcessSlot;
-use super::runtime_calls::{Delivery, RuntimeState};
+use super::runtime_calls::{Delivery, Posted, RuntimeState};
+use super::{Effects, Lifecycle};
+use crate::environment::EnvironmentConfig;
 use crate::error_document::{self, ErrorDocument};
 use crate::identifiers;
-use crate::invocation::{Answer, Invocation, InvocationStatus, InvokeResult, JSON, Phases, Waiter};
+use crate::invocation::{
+    Answer, FinishWaiter, Invocation, InvocationStatus, InvokeResult, JSON, Phases, Waiter,
+};
+use crate::log_capture::LogCapture;
 use crate::platform_log::{self, Report};
 
 /// A successful init that no invocation has reported yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct FreshInit {
-    pub(super) init: Duration,
-    pub(super) process_start: Option<Duration>,
-    pub(super) runtime_init: Option<Duration>,
+pub(crate) struct FreshInit {
+    pub(crate) init: Duration,
+    pub(crate) process_start: Option<Duration>,
+    pub(crate) runtime_init: Option<Duration>,
 }
 
 /// How an invocation ended, where the runtime did not simply poll again.
 #[derive(Debug, Clone)]
-pub(super) struct Outcome {
-    pub(super) status: InvocationStatus,
-    pub(super) error_type: String,
+pub(crate) struct Outcome {
+    pub(crate) status: InvocationStatus,
+    pub(crate) error_type: String,
 }
 
 /// The invocation the environment is busy with.
-pub(super) struct Current {
-    pub(super) invocation: Invocation,
-    pub(super) attempt: u64,
-    pub(super) invocation_id: HeaderValue,
-    pub(super) deadline_ms: u64,
+pub(crate) struct Current {
+    pub(crate) invocation: Invocation,
+    pub(crate) attempt: u64,
+    pub(crate) invocation_id: HeaderValue,
+    pub(crate) deadline_ms: u64,
     /// `None` if the event never reaches a runtime, because init failed.
-    pub(super) delivered: Option<Instant>,
-    pub(super) deadline: Option<Instant>,
-    pub(super) paused: bool,
-    pub(super) fresh: Option<FreshInit>,
-    pub(super) answer: Option<Answer>,
-    pub(super) answered: Option<Instant>,
+    pub(crate) delivered: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) paused: bool,
+    pub(crate) fresh: Option<FreshInit>,
+    pub(crate) answer: Option<Answer>,
+    pub(crate) answered: Option<Instant>,
     /// The platform's own complaint about the answer.
-    pub(super) platform_error: Option<String>,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) queued: Duration,
+    pub(crate) platform_error: Option<String>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) queued: Duration,
 }
 
 impl Lifecycle {
@@ -61,23 +65,7 @@ impl Lifecycle {
         }
         self.attempts += 1;
         let deadline = now + invocation.timeout;
-        let invocation_id = identifiers::request_id();
-        let current = Current {
-            attempt: self.attempts,
-            // A UUID is always a valid header value.
-            invocation_id: HeaderValue::try_from(invocation_id).unwrap_or(JSON),
-            deadline_ms: unix_ms(invocation.timeout),
-            delivered: Some(now),
-            deadline: Some(deadline),
-            paused: false,
-            fresh,
-            answer: None,
-            answered: None,
-            platform_error: None,
-            outcome: None,
-            queued: queued_before_init(&invocation, fresh, now),
-            invocation,
-        };
+        let current = Current::delivered(invocation, self.attempts, fresh, now);
         let delivery = current.delivery();
         self.current = Some(current);
         self.state = RuntimeState::Running;
@@ -88,8 +76,77 @@ impl Lifecycle {
     /// An invocation that no runtime will see.
     pub(super) fn undelivered(&mut self, invocation: Invocation, outcome: Outcome, now: Instant) -> Current {
         self.attempts += 1;
-        Current {
-            attempt: self.attempts,
+        Current::undelivered(invocation, self.attempts, outcome, now)
+    }
+
+    /// Answer the current invocation with a document of the platform, unless the runtime has answered it.
+    pub(super) fn fail_current(&mut self, document: ErrorDocument, status: InvocationStatus, now: Instant) {
+        if let Some(current) = self.current.as_ref().filter(|current| current.answer.is_none()) {
+            let answer = current.answer_of(document.body, None, Some(document.error_type), status);
+            self.give_answer(answer, now);
+        }
+    }
+
+    pub(super) fn give_answer(&mut self, answer: Answer, now: Instant) {
+        if let Some(current) = &mut self.current {
+            current.give_answer(answer, &mut self.effects, now);
+        }
+    }
+
+    /// The invocation is over: write its last lines and tell who waits for them.
+    pub(super) fn finish_current(&mut self, now: Instant) {
+        self.log.drain();
+        if let Some(line) = self.init_report.take() {
+            self.log.write_lines(&line);
+        }
+        let Some(current) = self.current.take() else { return };
+        let memory_kb = if current.invocation.quiet { 0 } else { self.peak_memory_kb() };
+        let Some((waiter, mut result)) = current.finish(&self.config, &mut self.log, memory_kb, now) else {
+            return;
+        };
+        result.log_tail = self.log.tail();
+        result.log = self.log.take_whole();
+        self.effects.finishes.push((waiter, result));
+    }
+
+    pub(super) fn peak_memory_kb(&mut self) -> u64 {
+        if let ProcessSlot::Running(process) = &mut self.process {
+            self.peak_kb = process.peak_memory_kb();
+        }
+        self.peak_kb
+    }
+}
+
+impl Current {
+    /// An invocation whose event goes to a runtime now.
+    pub(crate) fn delivered(
+        invocation: Invocation,
+        attempt: u64,
+        fresh: Option<FreshInit>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            attempt,
+            // A UUID is always a valid header value.
+            invocation_id: HeaderValue::try_from(identifiers::request_id()).unwrap_or(JSON),
+            deadline_ms: unix_ms(invocation.timeout),
+            delivered: Some(now),
+            deadline: Some(now + invocation.timeout),
+            paused: false,
+            fresh,
+            answer: None,
+            answered: None,
+            platform_error: None,
+            outcome: None,
+            queued: queued_before_init(&invocation, fresh, now),
+            invocation,
+        }
+    }
+
+    /// An invocation that no runtime will see.
+    pub(crate) fn undelivered(invocation: Invocation, attempt: u64, outcome: Outcome, now: Instant) -> Self {
+        Self {
+            attempt,
             invocation_id: HeaderValue::from_static(""),
             deadline_ms: 0,
             delivered: None,
@@ -105,65 +162,45 @@ impl Lifecycle {
         }
     }
 
-    /// Answer the current invocation with a document of the platform, unless the runtime has answered it.
-    pub(super) fn fail_current(&mut self, document: ErrorDocument, status: InvocationStatus, now: Instant) {
-        if let Some(current) = self.current.as_ref().filter(|current| current.answer.is_none()) {
-            let answer = current.answer_of(document.body, None, Some(document.error_type), status);
-            self.give_answer(answer, now);
-        }
-    }
-
-    pub(super) fn give_answer(&mut self, answer: Answer, now: Instant) {
-        let Some(current) = &mut self.current else { return };
-        current.answered = Some(now);
-        match std::mem::replace(&mut current.invocation.waiter, Waiter::Nobody) {
-            Waiter::Answer(waiter) => self.effects.answers.push((waiter, answer.clone())),
-            other => current.invocation.waiter = other,
-        }
-        current.answer = Some(answer);
-    }
-
-    /// The invocation is over: write its last lines and tell who waits for them.
-    pub(super) fn finish_current(&mut self, now: Instant) {
-        self.log.drain();
-        if let Some(line) = self.init_report.take() {
-            self.log.write_lines(&line);
-        }
-        let Some(current) = self.current.take() else { return };
-        let Some(answer) = current.answer else { return };
-        let quiet = current.invocation.quiet;
-        let elapsed = current.delivered.map_or(Duration::ZERO, |delivered| now.duration_since(delivered));
-        let timed_out = current.outcome.as_ref().is_some_and(|o| o.status == InvocationStatus::Timeout);
+    /// The end of the invocation: its last lines are written to the log. Returns who waits for them, and the result
+    /// without its log.
+    pub(crate) fn finish(
+        self,
+        config: &EnvironmentConfig,
+        log: &mut LogCapture,
+        memory_kb: u64,
+        now: Instant,
+    ) -> Option<(FinishWaiter, Box<InvokeResult>)> {
+        let answer = self.answer?;
+        let elapsed = self.delivered.map_or(Duration::ZERO, |delivered| now.duration_since(delivered));
+        let timed_out = self.outcome.as_ref().is_some_and(|o| o.status == InvocationStatus::Timeout);
         // The platform stops its clock at the limit; how long the kill takes is not the function's time.
-        let duration =
-            if timed_out && !current.paused { elapsed.min(current.invocation.timeout) } else { elapsed };
-        let init_duration = current.fresh.map(|fresh| fresh.init);
+        let duration = if timed_out && !self.paused { elapsed.min(self.invocation.timeout) } else { elapsed };
+        let init_duration = self.fresh.map(|fresh| fresh.init);
         let billed_duration_ms = platform_log::billed_duration_ms(duration, init_duration);
-        let max_memory_used_mb = if quiet { 0 } else { self.peak_memory_kb().div_ceil(1024) };
-        let (status, error_type) = match (current.outcome, current.platform_error) {
+        let max_memory_used_mb = memory_kb.div_ceil(1024);
+        let (status, error_type) = match (self.outcome, self.platform_error) {
             (Some(outcome), _) => (outcome.status, Some(outcome.error_type)),
             (None, Some(error_type)) => (InvocationStatus::Error, Some(error_type)),
             (None, None) => (InvocationStatus::Success, None),
         };
-        if !quiet {
-            let request_id = &current.invocation.request_id;
-            if current.delivered.is_none() {
-                let line = platform_log::start_line(request_id, &self.config.function_version);
-                self.log.write_lines(&line);
+        if !self.invocation.quiet {
+            let request_id = &self.invocation.request_id;
+            if self.delivered.is_none() {
+                log.write_lines(&platform_log::start_line(request_id, &config.function_version));
             }
-            let lines = platform_log::end_and_report_lines(&Report {
+            log.write_lines(&platform_log::end_and_report_lines(&Report {
                 request_id,
                 duration,
                 billed_duration_ms,
-                memory_size_mb: self.config.memory_size_mb,
+                memory_size_mb: config.memory_size_mb,
                 max_memory_used_mb,
                 init_duration,
                 status,
                 error_type: error_type.as_deref(),
-            });
-            self.log.write_lines(&lines);
+            }));
         }
-        let Waiter::Finish(waiter) = current.invocation.waiter else { return };
+        let Waiter::Finish(waiter) = self.invocation.waiter else { return None };
         // An error that the function reported is an error to the caller, though the platform logs a success.
         let (status, error_type) = if status == InvocationStatus::Success && answer.is_error {
             (InvocationStatus::Error, answer.error_type.clone())
@@ -171,45 +208,62 @@ impl Lifecycle {
             (status, error_type)
         };
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
-        let response = between(current.delivered, current.answered);
+        let response = between(self.delivered, self.answered);
         let result = InvokeResult {
             answer,
-            executed_version: self.config.function_version.clone(),
+            executed_version: config.function_version.clone(),
             status,
             error_type,
-            log_tail: self.log.tail(),
-            log: self.log.take_whole(),
+            log_tail: Bytes::new(),
+            log: Bytes::new(),
             init_duration,
             duration,
             billed_duration_ms,
             response_latency: response.unwrap_or_default(),
             max_memory_used_mb,
             phases: Phases {
-                queued: Some(current.queued),
-                process_start: current.fresh.and_then(|fresh| fresh.process_start),
-                runtime_init: current.fresh.and_then(|fresh| fresh.runtime_init),
+                queued: Some(self.queued),
+                process_start: self.fresh.and_then(|fresh| fresh.process_start),
+                runtime_init: self.fresh.and_then(|fresh| fresh.runtime_init),
                 response,
-                after_response: current.delivered.and_then(|_| between(current.answered, Some(now))),
+                after_response: self.delivered.and_then(|_| between(self.answered, Some(now))),
             },
-            delivered_at: current.delivered,
+            delivered_at: self.delivered,
         };
-        self.effects.finishes.push((waiter, Box::new(result)));
+        Some((waiter, Box::new(result)))
     }
 
-    pub(super) fn peak_memory_kb(&mut self) -> u64 {
-        if let ProcessSlot::Running(process) = &mut self.process {
-            self.peak_kb = process.peak_memory_kb();
+    /// What the runtime posted, as the caller's answer.
+    pub(crate) fn posted(&mut self, posted: Posted) -> Answer {
+        match posted {
+            Posted::Response { payload, content_type } => {
+                self.answer_of(payload, content_type, None, InvocationStatus::Success)
+            }
+            Posted::Error { payload, content_type, error_type } => {
+                self.answer_of(payload, content_type, Some(error_type), InvocationStatus::Error)
+            }
+            Posted::Failed(document) => {
+                self.platform_error = Some(document.error_type.clone());
+                self.answer_of(document.body, None, Some(document.error_type), InvocationStatus::Error)
+            }
         }
-        self.peak_kb
     }
-}
 
-impl Current {
+    /// Keep the answer, and hand it to who waits for no more than that.
+    pub(crate) fn give_answer(&mut self, answer: Answer, effects: &mut Effects, now: Instant) {
+        self.answered = Some(now);
+        match std::mem::replace(&mut self.invocation.waiter, Waiter::Nobody) {
+            Waiter::Answer(waiter) => effects.answers.push((waiter, answer.clone())),
+            other => self.invocation.waiter = other,
+        }
+        self.answer = Some(answer);
+    }
+
     pub(super) fn is(&self, request_id: &str) -> bool {
         self.invocation.request_id == request_id
     }
 
-    pub(super) fn delivery(&self) -> Delivery {
+    pub(crate) fn delivery(&self) -> Delivery {
         Delivery {
             request_id: self.invocation.request_id_header.clone(),
             invocation_id: self.invocation_id.clone(),
@@ -223,7 +277,7 @@ impl Current {
         }
     }
 
-    pub(super) fn answer_of(
+    pub(crate) fn answer_of(
         &self,
         payload: Bytes,
         content_type: Option<HeaderValue>,
@@ -243,11 +297,11 @@ impl Current {
 }
 
 impl Outcome {
-    pub(super) fn error(error_type: &str) -> Self {
+    pub(crate) fn error(error_type: &str) -> Self {
         Self { status: InvocationStatus::Error, error_type: error_type.to_owned() }
     }
 
-    pub(super) fn timeout() -> Self {
+    pub(crate) fn timeout() -> Self {
         Self { status: InvocationStatus::Timeout, error_type: error_document::SANDBOX_TIMEDOUT.to_owned() }
     }
 }

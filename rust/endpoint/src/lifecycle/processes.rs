@@ -16,7 +16,7 @@ use crate::process::{self, Ended, RuntimeProcess};
 
 /// Where the environment's process stands.
 #[derive(Debug)]
-pub(super) enum ProcessSlot {
+pub(crate) enum ProcessSlot {
     None,
     /// Somebody is asked to start one.
     Wanted,
@@ -27,32 +27,56 @@ pub(super) enum ProcessSlot {
 
 /// The Init phase that is under way.
 #[derive(Debug)]
-pub(super) struct Init {
-    pub(super) requested: Instant,
-    pub(super) started: Option<Instant>,
-    pub(super) deadline: Option<Instant>,
+pub(crate) struct Init {
+    pub(crate) requested: Instant,
+    pub(crate) started: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A process on its way out.
 #[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) deadline: Instant,
-    pub(super) killed: bool,
+pub(crate) struct Ending {
+    pub(crate) deadline: Instant,
+    pub(crate) killed: bool,
 }
 
 /// A failed init that nobody waited for: the first invocation gets it (spec runtime-api 1.5).
 #[derive(Debug)]
-pub(super) struct InitFailure {
-    pub(super) status: InvocationStatus,
-    pub(super) error_type: String,
-    pub(super) cause: InitFailureCause,
+pub(crate) struct InitFailure {
+    pub(crate) status: InvocationStatus,
+    pub(crate) error_type: String,
+    pub(crate) cause: InitFailureCause,
 }
 
 #[derive(Debug)]
-pub(super) enum InitFailureCause {
+pub(crate) enum InitFailureCause {
     Posted { payload: Bytes, content_type: HeaderValue },
     Message(String),
     Timeout(Duration),
+}
+
+impl InitFailure {
+    /// The document for who waits, and its type.
+    pub(crate) fn document(&self, request_id: &str) -> (Bytes, HeaderValue) {
+        match &self.cause {
+            InitFailureCause::Posted { payload, content_type } => (payload.clone(), content_type.clone()),
+            InitFailureCause::Message(message) => {
+                (ErrorDocument::of_request(&self.error_type, request_id, message).body, JSON)
+            }
+            InitFailureCause::Timeout(limit) => (ErrorDocument::init_timeout(request_id, *limit).body, JSON),
+        }
+    }
+}
+
+impl FreshInit {
+    /// The init that ends now.
+    pub(crate) fn of(init: &Init, now: Instant) -> Self {
+        Self {
+            init: now.duration_since(init.requested),
+            process_start: init.started.map(|started| started.duration_since(init.requested)),
+            runtime_init: init.started.map(|started| now.duration_since(started)),
+        }
+    }
 }
 
 impl Lifecycle {
@@ -167,11 +191,7 @@ impl Lifecycle {
 
     /// The first `/next`. A runtime that nobody asked for (a test, a benchmark) has no init to report.
     pub(super) fn end_init(&mut self, now: Instant) {
-        self.fresh = self.init.take().map(|init| FreshInit {
-            init: now.duration_since(init.requested),
-            process_start: init.started.map(|started| started.duration_since(init.requested)),
-            runtime_init: init.started.map(|started| now.duration_since(started)),
-        });
+        self.fresh = self.init.take().map(|init| FreshInit::of(&init, now));
         if matches!(self.process, ProcessSlot::Wanted) {
             // Somebody else's runtime came first: no process is wanted any more.
             self.process = ProcessSlot::None;
@@ -193,13 +213,7 @@ impl Lifecycle {
         let Some(invocation) = self.queue.pop_front() else { return };
         let request_id = &invocation.request_id;
         let outcome = Outcome { status: failure.status, error_type: failure.error_type.clone() };
-        let (payload, content_type) = match failure.cause {
-            InitFailureCause::Posted { payload, content_type } => (payload, content_type),
-            InitFailureCause::Message(message) => {
-                (ErrorDocument::of_request(&failure.error_type, request_id, &message).body, JSON)
-            }
-            InitFailureCause::Timeout(limit) => (ErrorDocument::init_timeout(request_id, limit).body, JSON),
-        };
+        let (payload, content_type) = failure.document(request_id);
         let current = self.undelivered(invocation, outcome, now);
         let answer = current.answer_of(payload, Some(content_type), Some(failure.error_type), failure.status);
         self.current = Some(current);

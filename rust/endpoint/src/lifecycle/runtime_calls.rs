@@ -166,18 +166,7 @@ impl Lifecycle {
         }) else {
             return Err(Refusal::InvokeTimeout);
         };
-        let answer = match posted {
-            Posted::Response { payload, content_type } => {
-                current.answer_of(payload, content_type, None, InvocationStatus::Success)
-            }
-            Posted::Error { payload, content_type, error_type } => {
-                current.answer_of(payload, content_type, Some(error_type), InvocationStatus::Error)
-            }
-            Posted::Failed(document) => {
-                current.platform_error = Some(document.error_type.clone());
-                current.answer_of(document.body, None, Some(document.error_type), InvocationStatus::Error)
-            }
-        };
+        let answer = current.posted(posted);
         self.state = RuntimeState::ResponseSent;
         self.give_answer(answer, now);
         Ok(())

@@ -1,0 +1,142 @@
+//! The state machine that an environment's configuration asks for, behind one face.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+
+use crate::environment::EnvironmentConfig;
+use crate::error::EndpointError;
+use crate::invocation::Invocation;
+use crate::lifecycle::{Effects, Lifecycle, NextPoll, Posted, Refusal, RuntimeState};
+use crate::log_capture::LogCapture;
+use crate::process::Ended;
+
+/// What an environment is, to those who call it. The methods are those of the machines.
+pub enum StateMachine {
+    /// One invocation at a time.
+    Single(Box<Lifecycle>),
+}
+
+macro_rules! forward {
+    ($self:ident, $machine:ident => $call:expr) => {
+        match $self {
+            Self::Single($machine) => $call,
+        }
+    };
+}
+
+impl StateMachine {
+    pub fn new(config: EnvironmentConfig) -> Self {
+        Self::Single(Box::new(Lifecycle::new(config)))
+    }
+
+    pub fn log(&mut self) -> &mut LogCapture {
+        forward!(self, machine => &mut machine.log)
+    }
+
+    pub fn effects(&mut self) -> &mut Effects {
+        forward!(self, machine => &mut machine.effects)
+    }
+
+    // ---- the invoker's side ------------------------------------------------------------------------------------
+
+    pub fn submit(
+        &mut self,
+        invocations: impl IntoIterator<Item = Invocation>,
+        now: Instant,
+    ) -> Result<(), EndpointError> {
+        forward!(self, machine => machine.submit(invocations, now))
+    }
+
+    pub fn pause_timeout(&mut self) {
+        forward!(self, machine => machine.pause_timeout());
+    }
+
+    pub fn close(&mut self, now: Instant) {
+        forward!(self, machine => machine.close(now));
+    }
+
+    pub fn is_closed(&self) -> bool {
+        forward!(self, machine => machine.is_closed())
+    }
+
+    // ---- time --------------------------------------------------------------------------------------------------
+
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        forward!(self, machine => machine.next_deadline())
+    }
+
+    pub fn expire(&mut self, now: Instant) {
+        forward!(self, machine => machine.expire(now));
+    }
+
+    // ---- the process -------------------------------------------------------------------------------------------
+
+    pub fn has_process(&self) -> bool {
+        forward!(self, machine => machine.has_process())
+    }
+
+    pub fn take_start(&mut self) -> bool {
+        forward!(self, machine => machine.take_start())
+    }
+
+    pub fn process_started(
+        &mut self,
+        pid: i32,
+        process_group: bool,
+        now: Instant,
+    ) -> Result<(), EndpointError> {
+        forward!(self, machine => machine.process_started(pid, process_group, now))
+    }
+
+    pub fn start_failed(&mut self, message: &str, now: Instant) {
+        forward!(self, machine => machine.start_failed(message, now));
+    }
+
+    pub fn process_ended(&mut self, pid: i32) {
+        forward!(self, machine => machine.process_ended(pid));
+    }
+
+    pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
+        forward!(self, machine => machine.process_exited(pid, ended, now));
+    }
+
+    // ---- the runtime's calls -----------------------------------------------------------------------------------
+
+    pub fn poll_next(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll {
+        forward!(self, machine => machine.poll_next(poller, waker, now))
+    }
+
+    pub fn drop_poller(&mut self, poller: u64, now: Instant) {
+        forward!(self, machine => machine.drop_poller(poller, now));
+    }
+
+    pub fn begin_answer(
+        &mut self,
+        request_id: &str,
+        invocation_id: Option<&[u8]>,
+        upload: RuntimeState,
+    ) -> Result<u64, Refusal> {
+        forward!(self, machine => machine.begin_answer(request_id, invocation_id, upload))
+    }
+
+    pub fn finish_answer(&mut self, attempt: u64, posted: Posted, now: Instant) -> Result<(), Refusal> {
+        forward!(self, machine => machine.finish_answer(attempt, posted, now))
+    }
+
+    pub fn begin_init_error(&self) -> Result<(), Refusal> {
+        forward!(self, machine => machine.begin_init_error())
+    }
+
+    pub fn finish_init_error(
+        &mut self,
+        payload: Bytes,
+        content_type: HeaderValue,
+        error_type: String,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        forward!(self, machine => machine.finish_init_error(payload, content_type, error_type, now))
+    }
+}
