@@ -317,6 +317,16 @@ class RuntimeClient:
         when that was not accepted.
         """
 
+    def restore_next(self) -> None:
+        """Wait as long as it takes until this process is to serve, on a connection of its own (spec runtime-api 5).
+
+        With SnapStart the snapshot is taken meanwhile, and the call returns in every copy that is restored from it.
+        Signal handlers run. Raises `caloric.errors.RuntimeApiError` when the restore does not come.
+        """
+
+    def post_restore_error(self, error_type: str, body: bytes) -> None:
+        """Report that a hook failed after the restore; otherwise as `post_initialization_error`."""
+
     def run(self, handler: Callable[..., object]) -> NoReturn:
         """Serve invocations with `handler` until the process ends.
 

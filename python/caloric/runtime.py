@@ -65,6 +65,11 @@ def run(handler_name: str) -> "NoReturn":
     except Exception as error:
         _report_initialization_error(client, error)
     try:
+        # As the handler's module may have left it.
+        if environ.get(b"AWS_LAMBDA_INITIALIZATION_TYPE") == b"snap-start":
+            from caloric.snapshot import pass_through_snapshot
+
+            pass_through_snapshot(client)
         client.run(handler)
     except Exception as error:
         # The loop reports what a handler raises, so this is the Runtime API's failure, or a signal handler's.

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use caloric_core::{Answer, AnswerKind, Client, Error, Invocation, Posted, TcpConnector};
+use caloric_core::{Answer, AnswerKind, Call, Client, Error, Invocation, Posted, TcpConnector};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -87,13 +87,23 @@ impl RuntimeClient {
         let mut client = self.client()?;
         let client = &mut *client;
         let posted = waiting(py, |wait| client.post_initialization_error(error_type, body, wait))?;
-        match posted {
-            Posted::Accepted => Ok(()),
-            Posted::Refused(refusal) => Err(runtime_api_error(&Error::Refused {
-                call: caloric_core::Call::InitializationError,
-                refusal,
-            })),
-        }
+        accepted(Call::InitializationError, posted)
+    }
+
+    /// Wait for the restore from a snapshot. Raises `RuntimeApiError` when it does not come.
+    fn restore_next(&self, py: Python<'_>) -> PyResult<()> {
+        let mut client = self.client()?;
+        let client = &mut *client;
+        waiting(py, |wait| client.restore_next(wait))
+    }
+
+    /// Report that a hook failed after the restore. Raises `RuntimeApiError` when that was not accepted.
+    #[pyo3(signature = (error_type, body))]
+    fn post_restore_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
+        let mut client = self.client()?;
+        let client = &mut *client;
+        let posted = waiting(py, |wait| client.post_restore_error(error_type, body, wait))?;
+        accepted(Call::RestoreError, posted)
     }
 
     /// Serve invocations with `handler` until the process ends.
@@ -323,6 +333,13 @@ fn fault(py: Python<'_>, error: PyErr, error_type: &'static str, what: &str) -> 
         Fault::Runtime(error_type, format!("{what}: {}", error.value(py)))
     } else {
         Fault::Raised(error)
+    }
+}
+
+fn accepted(call: Call, posted: Posted) -> PyResult<()> {
+    match posted {
+        Posted::Accepted => Ok(()),
+        Posted::Refused(refusal) => Err(runtime_api_error(&Error::Refused { call, refusal })),
     }
 }
 

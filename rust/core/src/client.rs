@@ -1,4 +1,4 @@
-//! The four calls of the Runtime API over one kept connection.
+//! The calls of the Runtime API: four over one kept connection, and those of SnapStart around it.
 
 use std::io::{self, IoSlice};
 
@@ -247,16 +247,65 @@ impl<C: Connect> Client<C> {
         body: &[u8],
         wait: &mut W,
     ) -> Result<Posted, Error> {
+        self.report_error(Call::InitializationError, error_type, body, wait)
+    }
+
+    /// Say that initialisation is over, and wait as long as it takes until this process is to serve: with SnapStart
+    /// the snapshot is taken meanwhile, and the call returns in every restored copy.
+    ///
+    /// It has a connection of its own, so that what follows begins with a fresh one. Whatever is not 200 is an error.
+    pub fn restore_next<W: Wait<C::Transport>>(&mut self, wait: &mut W) -> Result<(), Error> {
+        const CALL: Call = Call::RestoreNext;
+        self.disconnect();
         let mut head = std::mem::take(&mut self.head);
         head.clear();
-        RequestHead::new(&mut head, "POST", &[protocol::INIT_ERROR_PATH])
+        RequestHead::new(&mut head, "GET", &[protocol::RESTORE_NEXT_PATH])
+            .header("Host", self.connector.address())
+            .header("User-Agent", &self.user_agent)
+            .end();
+        let outcome = self.exchange(CALL, &head, &[], false, wait);
+        self.head = head;
+        let restored = match outcome {
+            Ok(()) if self.responses.status() == 200 => Ok(()),
+            Ok(()) => Err(self.status_error(CALL)),
+            Err(failure) => Err(failure.into_error(CALL)),
+        };
+        self.disconnect();
+        restored
+    }
+
+    /// Report that a hook failed after the restore. Arguments as for [`Self::post_initialization_error`].
+    pub fn post_restore_error<W: Wait<C::Transport>>(
+        &mut self,
+        error_type: &str,
+        body: &[u8],
+        wait: &mut W,
+    ) -> Result<Posted, Error> {
+        self.report_error(Call::RestoreError, error_type, body, wait)
+    }
+
+    /// Post an error that belongs to no invocation.
+    fn report_error<W: Wait<C::Transport>>(
+        &mut self,
+        call: Call,
+        error_type: &str,
+        body: &[u8],
+        wait: &mut W,
+    ) -> Result<Posted, Error> {
+        let path = match call {
+            Call::RestoreError => protocol::RESTORE_ERROR_PATH,
+            _ => protocol::INIT_ERROR_PATH,
+        };
+        let mut head = std::mem::take(&mut self.head);
+        head.clear();
+        RequestHead::new(&mut head, "POST", &[path])
             .header("Host", self.connector.address())
             .header("User-Agent", &self.user_agent)
             .header("Content-Type", "application/json")
             .header(protocol::FUNCTION_ERROR_TYPE, error_type)
             .header("Content-Length", &body.len().to_string())
             .end();
-        let posted = self.send_answer(Call::InitializationError, &head, body, false, wait);
+        let posted = self.send_answer(call, &head, body, false, wait);
         self.head = head;
         posted
     }

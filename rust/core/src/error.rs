@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-/// The four calls of the Runtime API, for error messages.
+/// The calls of the Runtime API, for error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// `GET /runtime/invocation/next`
@@ -14,6 +14,10 @@ pub enum Call {
     InvocationError,
     /// `POST /runtime/init/error`
     InitializationError,
+    /// `GET /runtime/restore/next`
+    RestoreNext,
+    /// `POST /runtime/restore/error`
+    RestoreError,
 }
 
 impl fmt::Display for Call {
@@ -23,6 +27,8 @@ impl fmt::Display for Call {
             Self::InvocationResponse => "POST /runtime/invocation/<id>/response",
             Self::InvocationError => "POST /runtime/invocation/<id>/error",
             Self::InitializationError => "POST /runtime/init/error",
+            Self::RestoreNext => "GET /runtime/restore/next",
+            Self::RestoreError => "POST /runtime/restore/error",
         })
     }
 }

@@ -8,6 +8,10 @@ pub const NEXT_PATH: &str = "/2018-06-01/runtime/invocation/next";
 pub const INVOCATION_PREFIX: &str = "/2018-06-01/runtime/invocation/";
 /// Report a failed initialisation.
 pub const INIT_ERROR_PATH: &str = "/2018-06-01/runtime/init/error";
+/// With SnapStart: long poll for the restore; the snapshot is taken while it waits.
+pub const RESTORE_NEXT_PATH: &str = "/2018-06-01/runtime/restore/next";
+/// Report that a hook failed after the restore.
+pub const RESTORE_ERROR_PATH: &str = "/2018-06-01/runtime/restore/error";
 /// Liveness probe kept for compatibility, answers `pong`.
 pub const PING_PATH: &str = "/2018-06-01/ping";
 

@@ -403,6 +403,100 @@ fn a_failed_initialisation_is_reported_with_its_type() {
     assert!(sent()[0].contains("\r\nLambda-Runtime-Function-Error-Type: Runtime.ImportModuleError\r\n"));
 }
 
+const RESTORE_NEXT: &str = "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nUser-Agent: caloric/test\r\n\r\n";
+const RESTORED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_restore_has_a_connection_of_its_own_and_the_loop_another() {
+    let (mut client, sent) = client([Script::bytes(RESTORED), Script::bytes(INVOCATION)]);
+    client.restore_next(&mut NoWait).unwrap();
+    assert_eq!(sent(), [RESTORE_NEXT]);
+    assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-1");
+    assert_eq!(sent(), [RESTORE_NEXT, GET]);
+    assert!(client.pipelining(), "what became of that connection says nothing about the next one");
+}
+
+#[test]
+fn a_restore_may_be_answered_in_any_form_and_any_pieces() {
+    let closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let until_close = b"HTTP/1.0 200 OK\r\n\r\nrestored";
+    for answer in [RESTORED, closing, chunked, until_close] {
+        for at in 1..answer.len() {
+            let script =
+                Script::bytes(&answer[..at]).then(Event::Bytes(answer[at..].to_vec())).then(Event::Close);
+            let (mut client, _) = client([script, Script::bytes(INVOCATION)]);
+            client.restore_next(&mut NoWait).unwrap();
+            assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-1", "split at {at}");
+            assert!(client.pipelining());
+        }
+    }
+}
+
+#[test]
+fn a_restore_that_is_not_answered_with_200_is_an_error() {
+    for (line, code) in [
+        ("202 Accepted", 202),
+        ("204 No Content", 204),
+        ("403 Forbidden", 403),
+        ("404 Not Found", 404),
+        ("500 Oh", 500),
+    ] {
+        let (mut client, sent) = client([Script::bytes(&status(line))]);
+        let error = client.restore_next(&mut NoWait).unwrap_err();
+        let (call, refusal) = match &error {
+            Error::Refused { call, refusal }
+            | Error::ServerError { call, refusal }
+            | Error::UnexpectedStatus { call, refusal } => (*call, refusal),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((call, refusal.status), (Call::RestoreNext, code));
+        assert!(error.to_string().starts_with("GET /runtime/restore/next"), "{error}");
+        assert_eq!(sent().len(), 1, "not asked again");
+    }
+}
+
+#[test]
+fn a_restore_whose_connection_ends_is_an_error_and_not_asked_for_again() {
+    for (event, at) in [(Event::Close, 0), (Event::Reset, 0), (Event::Close, 20)] {
+        let script = if at == 0 { Script::default() } else { Script::bytes(&RESTORED[..at]) };
+        let (mut client, sent) = client([script.then(event), Script::bytes(RESTORED)]);
+        let error = client.restore_next(&mut NoWait).unwrap_err();
+        assert!(error.to_string().starts_with("GET /runtime/restore/next: "), "{error}");
+        assert_eq!(sent().len(), 1);
+    }
+    let (mut client, _) = client([Script::refused()]);
+    assert!(matches!(client.restore_next(&mut NoWait), Err(Error::Connect { .. })));
+    let (mut client, _) = self::client([Script::default()]);
+    assert!(matches!(client.restore_next(&mut NoWait), Err(Error::Interrupted)));
+}
+
+#[test]
+fn a_hook_that_failed_is_reported_on_a_fresh_connection() {
+    for at in 1..ACCEPTED.len() {
+        let second = Script::bytes(&ACCEPTED[..at]).then(Event::Bytes(ACCEPTED[at..].to_vec()));
+        let (mut client, sent) = client([Script::bytes(RESTORED), second]);
+        client.restore_next(&mut NoWait).unwrap();
+        let posted = client.post_restore_error("Runtime.AfterRestoreError", b"{}", &mut NoWait).unwrap();
+        assert_eq!(posted, Posted::Accepted);
+        assert_eq!(
+            sent()[1],
+            "POST /2018-06-01/runtime/restore/error HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nUser-Agent: caloric/test\r\n\
+             Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: Runtime.AfterRestoreError\r\n\
+             Content-Length: 2\r\n\r\n{}"
+        );
+    }
+}
+
+#[test]
+fn a_restore_that_failed_can_be_reported_as_a_failed_initialisation() {
+    let (mut client, sent) = client([Script::bytes(&status("500 Oh")), Script::bytes(ACCEPTED)]);
+    client.restore_next(&mut NoWait).unwrap_err();
+    let posted = client.post_initialization_error("Runtime.BeforeSnapshotError", b"{}", &mut NoWait).unwrap();
+    assert_eq!(posted, Posted::Accepted);
+    assert!(sent()[1].starts_with("POST /2018-06-01/runtime/init/error HTTP/1.1\r\n"));
+}
+
 #[test]
 fn a_wait_that_is_given_up_is_an_error_of_its_own() {
     let (mut client, _) = client([Script::default()]);

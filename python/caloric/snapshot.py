@@ -1,0 +1,68 @@
+"""SnapStart: the hooks around the snapshot, and the wait during which it is taken (spec runtime-api 5).
+
+Imported only where the platform takes a snapshot. Hooks are registered with AWS's package `snapshot_restore_py`, which
+is not imported here: where user code has not done so, there are none.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from caloric._rust import RuntimeClient
+
+__all__ = ["pass_through_snapshot"]
+
+_BEFORE_SNAPSHOT_FAILED = 64
+_AFTER_RESTORE_FAILED = 65
+
+
+def pass_through_snapshot(client: "RuntimeClient") -> None:
+    """Run the before-snapshot hooks, wait to be restored, run the after-restore hooks.
+
+    Whatever a hook raises is logged and reported, and ends the process: raises `SystemExit` with 64 before the restore
+    and 65 after it. Raises `caloric.errors.RuntimeApiError` when the report is not accepted.
+    """
+    try:
+        hooks = _registered("get_before_snapshot")
+        while hooks:
+            # Taken off the list first: a hook that registers another one has it run next.
+            hook, args, kwargs = hooks.pop()
+            hook(*args, **kwargs)
+        client.restore_next()
+    except BaseException as error:
+        _fail(error, client.post_initialization_error, "Runtime.BeforeSnapshotError", _BEFORE_SNAPSHOT_FAILED)
+    try:
+        _reseed()
+        for hook, args, kwargs in _registered("get_after_restore"):
+            hook(*args, **kwargs)
+    except BaseException as error:
+        _fail(error, client.post_restore_error, "Runtime.AfterRestoreError", _AFTER_RESTORE_FAILED)
+
+
+def _registered(get: str) -> "list[Any]":
+    """The package's own list of (function, positional arguments, keyword arguments), in order of registration."""
+    package = sys.modules.get("snapshot_restore_py")
+    hooks: list[Any] = [] if package is None else getattr(package, get)()
+    return hooks
+
+
+def _reseed() -> None:
+    """Give `random` fresh entropy: it was seeded before the snapshot, and so alike in every restored copy."""
+    # Only the standard library's: a function may have a module of that name.
+    generators = getattr(sys.modules.get("_random"), "Random", ())
+    seed = getattr(sys.modules.get("random"), "seed", None)
+    if isinstance(getattr(seed, "__self__", None), generators):
+        seed()  # type: ignore[misc]
+
+
+def _fail(
+    error: BaseException, post: "Callable[[str, bytes], None]", error_type: str, exit_status: int
+) -> "NoReturn":
+    from caloric.error_report import report_exception
+
+    # The class of what was raised is in the document, as with any other error; only the header has AWS's type.
+    post(error_type, report_exception(error, "").body)
+    raise SystemExit(exit_status)
