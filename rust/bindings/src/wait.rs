@@ -65,11 +65,7 @@ impl Drop for SignalWait {
 
 impl<T: AsRawFd> Wait<T> for SignalWait {
     fn wait(&mut self, transport: &T, interest: Interest) -> Result<(), Interrupted> {
-        let events = match interest {
-            Interest::Readable => libc::POLLIN,
-            Interest::Writable => libc::POLLOUT,
-        };
-        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events, revents: 0 };
+        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events: interest.poll_events(), revents: 0 };
         loop {
             // SAFETY: one valid pollfd, a constant timeout and a signal mask, all of which outlive the call.
             let ready =

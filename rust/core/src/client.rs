@@ -200,6 +200,7 @@ impl<C: Connect> Client<C> {
     pub fn begin_post(&mut self, answer: &Answer<'_>, then_next: bool) {
         let mut head = std::mem::take(&mut self.head);
         self.write_head(&mut head, answer);
+        self.drop_connection_out_of_step();
         let next: &[u8] = if then_next && self.pipelining { &self.next_request } else { &[] };
         let mut slices = [IoSlice::new(&head), IoSlice::new(answer.body), IoSlice::new(next)];
         let mut parts = &mut slices[..];
@@ -347,6 +348,7 @@ impl<C: Connect> Client<C> {
             let outcome = if request == NextRequest::NotSent {
                 self.exchange(CALL, &[], &[], true, wait)
             } else {
+                self.responses.consume();
                 self.read_response(CALL, wait)
             };
             match outcome {
@@ -388,6 +390,9 @@ impl<C: Connect> Client<C> {
         then_next: bool,
         wait: &mut W,
     ) -> Result<Posted, Error> {
+        if self.sent_ahead == 0 {
+            self.drop_connection_out_of_step();
+        }
         let mut with_next = then_next && self.pipelining;
         let mut resent = false;
         loop {
@@ -407,6 +412,10 @@ impl<C: Connect> Client<C> {
             }
         }
         let status = self.responses.status();
+        if status == 200 && self.responses.is_invocation() {
+            self.disconnect();
+            return Err(Error::OutOfStep { call });
+        }
         let posted = match status {
             200..=299 => Posted::Accepted,
             400 | 403 if resent => Posted::Accepted,
@@ -450,6 +459,9 @@ impl<C: Connect> Client<C> {
         wait: &mut W,
     ) -> Result<(), Failure> {
         self.responses.consume();
+        if self.sent_ahead == 0 {
+            self.drop_connection_out_of_step();
+        }
         let connection = if let Some(connection) = &mut self.connection {
             connection
         } else {
@@ -462,19 +474,58 @@ impl<C: Connect> Client<C> {
         let next: &[u8] = if with_next { &self.next_request } else { &[] };
         let mut slices = [IoSlice::new(head), IoSlice::new(body), IoSlice::new(next)];
         let mut parts = &mut slices[..];
-        IoSlice::advance_slices(&mut parts, std::mem::take(&mut self.sent_ahead));
-        send_all(&mut connection.transport, parts, wait).map_err(|failure| match failure {
-            SendFailure::Interrupted => Failure::Error(Error::Interrupted),
-            SendFailure::Io(error) => {
-                connection.broken = true;
-                Failure::Closed(Some(error))
+        let mut sent = std::mem::take(&mut self.sent_ahead);
+        IoSlice::advance_slices(&mut parts, sent);
+        let transport = &mut connection.transport;
+        while !parts.is_empty() {
+            match transport.send(parts) {
+                Ok(count @ 1..) => {
+                    IoSlice::advance_slices(&mut parts, count);
+                    sent += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // A server may answer a request of which it has read enough, and then neither read the rest nor
+                    // close. Behind the first request there is nothing to be read early.
+                    let answer_may_come = sent < head.len() + body.len();
+                    let interest = if answer_may_come { Interest::Either } else { Interest::Writable };
+                    wait.wait(transport, interest).map_err(|_| Failure::Error(Error::Interrupted))?;
+                    if !answer_may_come {
+                        continue;
+                    }
+                    match answered_early(&mut self.responses, transport) {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            connection.broken = true;
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            connection.broken = true;
+                            return Err(Failure::Closed(error));
+                        }
+                    }
+                }
+                outcome => {
+                    connection.broken = true;
+                    return Err(Failure::Closed(outcome.err()));
+                }
             }
-        })
+        }
+        Ok(())
+    }
+
+    /// Bytes that nobody asked for are on the connection: what comes next could be taken for the answer to the wrong
+    /// request. A new connection begins afresh, and without pipelining, where this can always be told.
+    fn drop_connection_out_of_step(&mut self) {
+        self.responses.consume();
+        if self.responses.has_started() {
+            self.disconnect();
+            self.pipelining = false;
+        }
     }
 
     /// Read until a response is complete.
     fn read_response<W: Wait<C::Transport>>(&mut self, call: Call, wait: &mut W) -> Result<(), Failure> {
-        self.responses.consume();
         loop {
             if self.responses.advance().map_err(|error| self.parse_failure(call, error))? {
                 return Ok(());
@@ -562,30 +613,20 @@ impl Failure {
     }
 }
 
-enum SendFailure {
-    Interrupted,
-    Io(io::Error),
-}
-
-/// Send all `parts`, waiting where the connection takes no more.
-fn send_all<T: Transport, W: Wait<T>>(
+/// Receive once without waiting. `true`: a whole response is there, or what is no response. Fails when the server
+/// closed, with the reason if there is one.
+fn answered_early<T: Transport>(
+    responses: &mut ResponseBuffer,
     transport: &mut T,
-    mut parts: &mut [IoSlice<'_>],
-    wait: &mut W,
-) -> Result<(), SendFailure> {
-    IoSlice::advance_slices(&mut parts, 0);
-    while !parts.is_empty() {
-        match transport.send(parts) {
-            Ok(0) => return Err(SendFailure::Io(io::ErrorKind::WriteZero.into())),
-            Ok(count) => IoSlice::advance_slices(&mut parts, count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait.wait(transport, Interest::Writable).map_err(|_| SendFailure::Interrupted)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SendFailure::Io(error)),
+) -> Result<bool, Option<io::Error>> {
+    match responses.receive(|space| transport.receive(space)) {
+        Ok(0) => Err(None),
+        Ok(_) => Ok(!matches!(responses.advance(), Ok(false))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(false)
         }
+        Err(error) => Err(Some(error)),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -90,6 +90,11 @@ pub enum Error {
     },
     /// An invocation without `Lambda-Runtime-Aws-Request-Id` cannot be answered.
     MissingRequestId,
+    /// An invocation whose id cannot be part of a path, as its answer needs: only visible ASCII can.
+    InvalidRequestId {
+        /// What the header said.
+        value: String,
+    },
     /// An invocation without `Lambda-Runtime-Deadline-Ms`.
     MissingDeadline {
         /// The invocation.
@@ -123,6 +128,12 @@ pub enum Error {
         /// Status and the platform's own words.
         refusal: Refusal,
     },
+    /// An invocation came where the answer to a post belongs: what comes on this connection can no longer be told
+    /// apart.
+    OutOfStep {
+        /// The call that was answered so.
+        call: Call,
+    },
     /// The wait was given up: a signal handler raised.
     Interrupted,
 }
@@ -139,10 +150,11 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
-        match self.body.trim_end() {
-            "" => Ok(()),
-            body => write!(f, " {body}"),
+        // One line, whatever came: it goes into a log.
+        for part in self.body.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()) {
+            write!(f, " {part}")?;
         }
+        Ok(())
     }
 }
 
@@ -175,6 +187,10 @@ impl fmt::Display for Error {
                 f,
                 "GET /runtime/invocation/next: the answer has no Lambda-Runtime-Aws-Request-Id header"
             ),
+            Self::InvalidRequestId { value } => write!(
+                f,
+                "GET /runtime/invocation/next: Lambda-Runtime-Aws-Request-Id is {value:?}, which no path can hold"
+            ),
             Self::MissingDeadline { request_id } => {
                 write!(f, "invocation {request_id} has no Lambda-Runtime-Deadline-Ms header")
             }
@@ -188,6 +204,9 @@ impl fmt::Display for Error {
             }
             Self::UnexpectedStatus { call, refusal } => {
                 write!(f, "{call}: unexpected answer: {refusal}")
+            }
+            Self::OutOfStep { call } => {
+                write!(f, "{call}: the answer is that to another request: an invocation")
             }
             Self::Interrupted => f.write_str("interrupted by a signal handler"),
         }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Longest head (status line, headers, and the trailers of a chunked body) that is accepted, in bytes.
+/// Longest head (interim responses, status line, headers; and by itself the trailers of a chunked body) that is
+/// accepted, in bytes.
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Longest body that is accepted, in bytes. Events are at most 6 MiB; the rest is room for what AWS may allow.
 pub const MAX_RESPONSE_BODY: usize = 256 * 1024 * 1024;
@@ -18,6 +19,9 @@ const MAX_HEADERS: usize = 128;
 const READ_SIZE: usize = 16 * 1024;
 /// Never reserve more than this on a header's word alone.
 const MAX_RESERVE: usize = 8 * 1024 * 1024;
+/// What the size lines of a body's chunks may take together, in bytes, beside the body itself: enough for any event in
+/// chunks of a few bytes, and an end to extensions without one.
+const MAX_CHUNK_OVERHEAD: usize = 64 * 1024 * 1024;
 /// Capacity that is kept between responses; more is given back, so that one large event does not stay resident.
 const KEEP_CAPACITY: usize = 256 * 1024;
 
@@ -90,6 +94,8 @@ pub struct ResponseBuffer {
     filled: usize,
     /// Where the response at hand begins.
     start: usize,
+    /// How long the interim responses are that were skipped on the way to it.
+    interim: usize,
     head: Option<Head>,
     /// The decoded body so far.
     body: Range<usize>,
@@ -139,6 +145,9 @@ impl ResponseBuffer {
 
     /// Look at what has arrived. `true`: a response is complete and can be read with the accessors below.
     pub fn advance(&mut self) -> Result<bool, ParseError> {
+        if self.complete {
+            return Ok(true);
+        }
         while self.head.is_none() {
             if !self.parse_head()? {
                 return Ok(false);
@@ -183,6 +192,11 @@ impl ResponseBuffer {
             .map(|(name, value)| (&self.memory[name.clone()], &self.memory[value.clone()]))
     }
 
+    /// It carries an invocation, as only an answer to `/next` does.
+    pub(crate) fn is_invocation(&self) -> bool {
+        self.headers().any(|(name, _)| name.eq_ignore_ascii_case(crate::protocol::AWS_REQUEST_ID.as_bytes()))
+    }
+
     /// The decoded body.
     pub fn body(&self) -> &[u8] {
         &self.memory[self.body.clone()]
@@ -200,6 +214,7 @@ impl ResponseBuffer {
             return;
         }
         self.start = self.raw;
+        self.interim = 0;
         self.head = None;
         self.complete = false;
         if self.start == self.filled {
@@ -217,6 +232,7 @@ impl ResponseBuffer {
         }
         self.filled = 0;
         self.start = 0;
+        self.interim = 0;
         self.head = None;
         self.complete = false;
         self.body = 0..0;
@@ -226,12 +242,14 @@ impl ResponseBuffer {
     /// `true`: the head is parsed, or an interim response was skipped and the loop is to try again.
     fn parse_head(&mut self) -> Result<bool, ParseError> {
         let bytes = &self.memory[self.start..self.filled];
+        // Interim responses count too, or a server that sends nothing else would fill the memory.
+        let limit = MAX_RESPONSE_HEAD.saturating_sub(self.interim);
         let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut []);
         let parser = httparse::ParserConfig::default();
         let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, &mut fields) {
-            Ok(httparse::Status::Complete(length)) if length <= MAX_RESPONSE_HEAD => length,
-            Ok(httparse::Status::Partial) if bytes.len() <= MAX_RESPONSE_HEAD => return Ok(false),
+            Ok(httparse::Status::Complete(length)) if length <= limit => length,
+            Ok(httparse::Status::Partial) if bytes.len() <= limit => return Ok(false),
             Ok(_) => return Err(ParseError::HeadTooLarge),
             Err(error) => return Err(ParseError::NotHttp(describe(error))),
         };
@@ -273,6 +291,7 @@ impl ResponseBuffer {
         // 101 would hand the connection over to another protocol; nobody asked for one.
         if (100..200).contains(&status) && status != 101 {
             self.start = begin;
+            self.interim += length;
             return Ok(true);
         }
         let framing = if matches!(status, 101 | 204 | 304) {
@@ -310,6 +329,9 @@ impl ResponseBuffer {
                     head.framing = Framing::Chunked(state);
                 }
                 self.complete = complete;
+                if self.raw - self.body.end > MAX_CHUNK_OVERHEAD {
+                    return Err(ParseError::BodyTooLarge);
+                }
             }
         }
         if self.body.len() > MAX_RESPONSE_BODY { Err(ParseError::BodyTooLarge) } else { Ok(self.complete) }

@@ -58,7 +58,14 @@ impl Invocation {
                 invocation.is_json = value == b"application/json";
             }
         }
-        if invocation.request_id.is_empty() { Err(Error::MissingRequestId) } else { Ok(invocation) }
+        if invocation.request_id.is_empty() {
+            return Err(Error::MissingRequestId);
+        }
+        // It is sent as it came (spec 1.1); with a blank in it the answer would be another request.
+        if !invocation.request_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::InvalidRequestId { value: invocation.request_id });
+        }
+        Ok(invocation)
     }
 
     /// `Lambda-Runtime-Deadline-Ms`: Unix time in milliseconds at which the function times out.

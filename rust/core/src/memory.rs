@@ -28,6 +28,8 @@ pub struct Script {
     pub broken_after: Option<usize>,
     /// Sending would have to wait, once, after so many bytes.
     pub pause_after: Option<usize>,
+    /// After so many bytes, sending would have to wait for ever.
+    pub full_after: Option<usize>,
     /// Connecting fails.
     pub refused: bool,
 }
@@ -38,7 +40,13 @@ impl Script {
         Self { events: [Event::Bytes(bytes.to_vec())].into(), ..Self::default() }
     }
 
-    /// Then these.
+    /// Answer the first read with the first of these, the second with the second, and so on, then stay open.
+    pub fn answers(answers: &[&[u8]]) -> Self {
+        let events = answers.iter().map(|answer| Event::Bytes(answer.to_vec())).collect();
+        Self { events, ..Self::default() }
+    }
+
+    /// Then this.
     #[must_use]
     pub fn then(mut self, event: Event) -> Self {
         self.events.push_back(event);
@@ -108,8 +116,15 @@ impl Transport for MemoryTransport {
                 }
                 Ok(count)
             }
-            Some(Event::Close) => Ok(0),
-            Some(Event::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
+            // Neither is ever over.
+            Some(Event::Close) => {
+                self.script.events.push_front(Event::Close);
+                Ok(0)
+            }
+            Some(Event::Reset) => {
+                self.script.events.push_front(Event::Reset);
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -122,7 +137,10 @@ impl Transport for MemoryTransport {
             self.script.pause_after = None;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let limit = self.script.broken_after.or(self.script.pause_after);
+        if self.script.full_after == Some(before) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let limit = self.script.broken_after.or(self.script.pause_after).or(self.script.full_after);
         for part in parts {
             let room = limit.map_or(part.len(), |limit| limit.saturating_sub(sent.len()));
             sent.extend_from_slice(&part[..part.len().min(room)]);
@@ -140,7 +158,8 @@ pub struct NoWait;
 
 impl Wait<MemoryTransport> for NoWait {
     fn wait(&mut self, transport: &MemoryTransport, interest: Interest) -> Result<(), Interrupted> {
-        if interest == Interest::Readable && transport.script.events.is_empty() {
+        let writable = interest != Interest::Readable && transport.script.full_after.is_none();
+        if !writable && transport.script.events.is_empty() {
             return Err(Interrupted);
         }
         Ok(())

@@ -37,6 +37,19 @@ pub enum Interest {
     Readable,
     /// There is room to send.
     Writable,
+    /// One of the two: a server may answer a request before it has read all of it.
+    Either,
+}
+
+impl Interest {
+    /// The events of `poll` that it stands for.
+    pub fn poll_events(self) -> libc::c_short {
+        match self {
+            Self::Readable => libc::POLLIN,
+            Self::Writable => libc::POLLOUT,
+            Self::Either => libc::POLLIN | libc::POLLOUT,
+        }
+    }
 }
 
 /// The wait was given up: a signal handler wants the process to do something else.
@@ -120,11 +133,7 @@ pub struct Poll;
 
 impl<T: AsRawFd> Wait<T> for Poll {
     fn wait(&mut self, transport: &T, interest: Interest) -> Result<(), Interrupted> {
-        let events = match interest {
-            Interest::Readable => libc::POLLIN,
-            Interest::Writable => libc::POLLOUT,
-        };
-        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events, revents: 0 };
+        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events: interest.poll_events(), revents: 0 };
         // SAFETY: `poll` is one valid pollfd that outlives the call. Its result does not matter: an early return, be
         // it for a signal or an error, only makes the caller try, and get the error, itself.
         unsafe { libc::poll(&raw mut poll, 1, -1) };

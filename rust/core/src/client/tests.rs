@@ -32,7 +32,7 @@ fn status(line: &str) -> Vec<u8> {
 
 #[test]
 fn an_invocation_is_answered_and_the_next_one_asked_for_in_one_write() {
-    let (mut client, sent) = client([Script::bytes(&joined(&[INVOCATION, ACCEPTED, SECOND]))]);
+    let (mut client, sent) = client([Script::answers(&[INVOCATION, ACCEPTED, SECOND])]);
     let invocation = client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(invocation.request_id, "id-1");
     assert_eq!(invocation.deadline_ms().unwrap(), 1_700_000_000_123);
@@ -71,7 +71,7 @@ fn is_empty(event: &Event) -> bool {
 
 #[test]
 fn without_pipelining_the_next_invocation_is_asked_for_after_the_answer_was_accepted() {
-    let (mut client, sent) = client([Script::bytes(&joined(&[INVOCATION, ACCEPTED, SECOND]))]);
+    let (mut client, sent) = client([Script::answers(&[INVOCATION, ACCEPTED, SECOND])]);
     client.set_pipelining(false);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
@@ -84,7 +84,7 @@ fn without_pipelining_the_next_invocation_is_asked_for_after_the_answer_was_acce
 fn a_pipelined_get_that_the_server_dropped_is_asked_again_on_a_new_connection() {
     let closing = b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let (mut client, sent) =
-        client([Script::bytes(&joined(&[INVOCATION, closing])).then(Event::Close), Script::bytes(SECOND)]);
+        client([Script::answers(&[INVOCATION, closing]).then(Event::Close), Script::bytes(SECOND)]);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
     assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
@@ -95,7 +95,7 @@ fn a_pipelined_get_that_the_server_dropped_is_asked_again_on_a_new_connection() 
 #[test]
 fn a_pipelined_get_is_asked_again_when_the_server_closes_without_announcing_it() {
     let (mut client, sent) =
-        client([Script::bytes(&joined(&[INVOCATION, ACCEPTED])).then(Event::Close), Script::bytes(SECOND)]);
+        client([Script::answers(&[INVOCATION, ACCEPTED]).then(Event::Close), Script::bytes(SECOND)]);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
     assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
@@ -105,7 +105,7 @@ fn a_pipelined_get_is_asked_again_when_the_server_closes_without_announcing_it()
 #[test]
 fn a_pipelined_get_that_is_refused_is_asked_again_alone_and_pipelining_ends() {
     let (mut client, sent) =
-        client([Script::bytes(&joined(&[INVOCATION, ACCEPTED, &status("403 Forbidden"), SECOND]))]);
+        client([Script::answers(&[INVOCATION, ACCEPTED, &status("403 Forbidden"), SECOND])]);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
     assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
@@ -137,14 +137,13 @@ fn the_first_invocation_can_be_asked_for_ahead_and_a_403_to_that_is_an_error() {
 #[test]
 fn an_answer_can_be_begun_before_it_is_posted_whatever_the_connection_takes() {
     let whole = {
-        let (mut client, sent) = client([Script::bytes(&joined(&[INVOCATION, ACCEPTED]))]);
+        let (mut client, sent) = client([Script::answers(&[INVOCATION, ACCEPTED])]);
         client.next_invocation(&mut NoWait).unwrap();
         assert_eq!(client.post(&result("id-1", b"forty-two"), true, &mut NoWait).unwrap(), Posted::Accepted);
         sent()[0].clone()
     };
     for pause in GET.len()..whole.len() {
-        let script =
-            Script { pause_after: Some(pause), ..Script::bytes(&joined(&[INVOCATION, ACCEPTED, SECOND])) };
+        let script = Script { pause_after: Some(pause), ..Script::answers(&[INVOCATION, ACCEPTED, SECOND]) };
         let (mut client, sent) = client([script]);
         client.next_invocation(&mut NoWait).unwrap();
         client.begin_post(&result("id-1", b"forty-two"), true);
@@ -158,7 +157,7 @@ fn an_answer_can_be_begun_before_it_is_posted_whatever_the_connection_takes() {
 #[test]
 fn an_answer_that_was_begun_on_a_dead_connection_is_sent_whole_on_a_new_one() {
     let first = Script { broken_after: Some(GET.len() + 40), ..Script::bytes(INVOCATION) }.then(Event::Close);
-    let (mut client, sent) = client([first, Script::bytes(&joined(&[ACCEPTED, SECOND]))]);
+    let (mut client, sent) = client([first, Script::answers(&[ACCEPTED, SECOND])]);
     client.next_invocation(&mut NoWait).unwrap();
     client.begin_post(&result("id-1", b"42"), true);
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
@@ -169,7 +168,7 @@ fn an_answer_that_was_begun_on_a_dead_connection_is_sent_whole_on_a_new_one() {
 #[test]
 fn a_kept_alive_connection_that_was_closed_while_idle_is_replaced() {
     for event in [Event::Close, Event::Reset] {
-        let first = Script::bytes(&joined(&[INVOCATION, ACCEPTED])).then(event);
+        let first = Script::answers(&[INVOCATION, ACCEPTED]).then(event);
         let (mut client, sent) = client([first, Script::bytes(SECOND)]);
         client.next_invocation(&mut NoWait).unwrap();
         assert_eq!(client.post(&result("id-1", b"42"), false, &mut NoWait).unwrap(), Posted::Accepted);
@@ -181,7 +180,7 @@ fn a_kept_alive_connection_that_was_closed_while_idle_is_replaced() {
 #[test]
 fn an_answer_is_sent_again_when_the_kept_connection_was_closed_while_the_handler_ran() {
     let (mut client, sent) =
-        client([Script::bytes(INVOCATION).then(Event::Close), Script::bytes(&joined(&[ACCEPTED, SECOND]))]);
+        client([Script::bytes(INVOCATION).then(Event::Close), Script::answers(&[ACCEPTED, SECOND])]);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
     assert!(sent()[1].ends_with("\r\n\r\n42"), "alone, without the pipelined request");
@@ -191,10 +190,8 @@ fn an_answer_is_sent_again_when_the_kept_connection_was_closed_while_the_handler
 #[test]
 fn a_resent_answer_that_is_refused_was_accepted_the_first_time() {
     for line in ["400 Bad Request", "403 Forbidden"] {
-        let (mut client, _) = client([
-            Script::bytes(INVOCATION).then(Event::Close),
-            Script::bytes(&joined(&[&status(line), SECOND])),
-        ]);
+        let (mut client, _) =
+            client([Script::bytes(INVOCATION).then(Event::Close), Script::answers(&[&status(line), SECOND])]);
         client.next_invocation(&mut NoWait).unwrap();
         assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
         assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
@@ -214,7 +211,7 @@ fn an_answer_that_is_never_acknowledged_is_an_error_after_one_resend() {
 #[test]
 fn a_refused_answer_is_dropped_and_the_next_invocation_served() {
     for line in ["400 Bad Request", "403 Forbidden", "410 Gone", "413 Request Entity Too Large"] {
-        let (mut client, _) = client([Script::bytes(&joined(&[INVOCATION, &status(line), SECOND]))]);
+        let (mut client, _) = client([Script::answers(&[INVOCATION, &status(line), SECOND])]);
         client.next_invocation(&mut NoWait).unwrap();
         let posted = client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap();
         assert!(matches!(posted, Posted::Refused(refusal) if line.starts_with(&refusal.status.to_string())));
@@ -224,8 +221,8 @@ fn a_refused_answer_is_dropped_and_the_next_invocation_served() {
 
 #[test]
 fn the_same_invocation_after_a_refused_answer_is_answered_again_and_not_returned() {
-    let script = joined(&[INVOCATION, &status("403 Forbidden"), INVOCATION, ACCEPTED, SECOND]);
-    let (mut client, sent) = client([Script::bytes(&script)]);
+    let script = [INVOCATION, &status("403 Forbidden"), INVOCATION, ACCEPTED, SECOND];
+    let (mut client, sent) = client([Script::answers(&script)]);
     client.next_invocation(&mut NoWait).unwrap();
     let posted = client.post(&result("id-1", b"\"once\""), false, &mut NoWait).unwrap();
     assert!(matches!(posted, Posted::Refused(_)));
@@ -236,8 +233,8 @@ fn the_same_invocation_after_a_refused_answer_is_answered_again_and_not_returned
 
 #[test]
 fn a_second_refusal_of_the_same_answer_is_an_error() {
-    let script = joined(&[INVOCATION, &status("400 Bad Request"), INVOCATION, &status("400 Bad Request")]);
-    let (mut client, _) = client([Script::bytes(&script)]);
+    let script = [INVOCATION, &status("400 Bad Request"), INVOCATION, &status("400 Bad Request")];
+    let (mut client, _) = client([Script::answers(&script)]);
     client.next_invocation(&mut NoWait).unwrap();
     assert!(matches!(client.post(&result("id-1", b"1"), true, &mut NoWait), Ok(Posted::Refused(_))));
     let error = client.next_invocation(&mut NoWait).unwrap_err();
@@ -255,8 +252,8 @@ fn the_same_request_id_with_another_invocation_id_is_a_retry_and_runs() {
         )
         .into_bytes()
     };
-    let script = joined(&[&attempt("try-1"), &status("410 Gone"), &attempt("try-2")]);
-    let (mut client, sent) = client([Script::bytes(&script)]);
+    let script: [&[u8]; 3] = [&attempt("try-1"), &status("410 Gone"), &attempt("try-2")];
+    let (mut client, sent) = client([Script::answers(&script)]);
     let invocation = client.next_invocation(&mut NoWait).unwrap();
     let answer = Answer { invocation_id: invocation.invocation_id.as_deref(), ..result("id-1", b"1") };
     assert!(matches!(client.post(&answer, true, &mut NoWait), Ok(Posted::Refused(_))));
@@ -266,7 +263,7 @@ fn the_same_request_id_with_another_invocation_id_is_a_retry_and_runs() {
 
 #[test]
 fn the_same_invocation_after_an_accepted_answer_is_a_retry_and_runs() {
-    let (mut client, _) = client([Script::bytes(&joined(&[INVOCATION, ACCEPTED, INVOCATION]))]);
+    let (mut client, _) = client([Script::answers(&[INVOCATION, ACCEPTED, INVOCATION])]);
     client.next_invocation(&mut NoWait).unwrap();
     assert_eq!(client.post(&result("id-1", b"1"), true, &mut NoWait).unwrap(), Posted::Accepted);
     assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-1");
@@ -275,7 +272,7 @@ fn the_same_invocation_after_an_accepted_answer_is_a_retry_and_runs() {
 #[test]
 fn a_server_error_ends_the_conversation() {
     let failed = status("500 Internal Server Error");
-    let (mut client, _) = client([Script::bytes(&joined(&[INVOCATION, &failed]))]);
+    let (mut client, _) = client([Script::answers(&[INVOCATION, &failed])]);
     client.next_invocation(&mut NoWait).unwrap();
     let error = client.post(&result("id-1", b"1"), true, &mut NoWait).unwrap_err();
     assert!(matches!(error, Error::ServerError { refusal, .. } if refusal.status == 500));
@@ -383,7 +380,7 @@ fn headers_are_found_in_any_case_and_empty_ones_are_absent() {
 
 #[test]
 fn an_error_carries_its_type_and_cause() {
-    let (mut client, sent) = client([Script::bytes(&joined(&[INVOCATION, ACCEPTED]))]);
+    let (mut client, sent) = client([Script::answers(&[INVOCATION, ACCEPTED])]);
     client.next_invocation(&mut NoWait).unwrap();
     let kind = AnswerKind::Error { error_type: "Runtime.MarshalError", xray_cause: "{\"paths\":[]}" };
     let answer = Answer { request_id: "id-1", invocation_id: None, body: b"{}", kind };
@@ -501,4 +498,86 @@ fn a_restore_that_failed_can_be_reported_as_a_failed_initialisation() {
 fn a_wait_that_is_given_up_is_an_error_of_its_own() {
     let (mut client, _) = client([Script::default()]);
     assert!(matches!(client.next_invocation(&mut NoWait), Err(Error::Interrupted)));
+}
+
+#[test]
+fn bytes_that_nobody_asked_for_are_not_taken_for_the_answer_to_the_next_request() {
+    // Each answer comes twice. Taken one after the other they would be the answers to the wrong requests.
+    let twice = |answer: &[u8]| joined(&[answer, answer]);
+    let (mut client, sent) = client([
+        Script::bytes(&twice(INVOCATION)),
+        Script::bytes(&twice(ACCEPTED)),
+        Script::bytes(&twice(SECOND)),
+        Script::bytes(ACCEPTED),
+    ]);
+    client.next_invocation(&mut NoWait).unwrap();
+    client.begin_post(&result("id-1", b"42"), true);
+    assert_eq!(client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap(), Posted::Accepted);
+    assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
+    assert_eq!(client.post(&result("id-2", b"43"), true, &mut NoWait).unwrap(), Posted::Accepted);
+    let sent = sent();
+    assert_eq!(sent.len(), 4);
+    assert!(sent[1].ends_with("\r\n\r\n42"), "without a pipelined request: {:?}", sent[1]);
+    assert_eq!(sent[2], GET);
+}
+
+#[test]
+fn an_invocation_in_the_place_of_an_acknowledgement_is_an_error() {
+    let (mut client, _) = client([Script::answers(&[INVOCATION, INVOCATION])]);
+    client.next_invocation(&mut NoWait).unwrap();
+    let error = client.post(&result("id-1", b"42"), true, &mut NoWait).unwrap_err();
+    assert!(matches!(error, Error::OutOfStep { call: Call::InvocationResponse }), "{error}");
+    assert!(!error.to_string().contains("{\"a\":1}"), "an event does not belong in a log: {error}");
+}
+
+#[test]
+fn a_request_id_that_would_break_the_path_is_an_error() {
+    for id in ["a b", "a\tb", "a HTTP/1.1", "\u{e9}"] {
+        let bytes =
+            format!("HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {id}\r\nContent-Length: 0\r\n\r\n");
+        let (mut client, _) = client([Script::bytes(bytes.as_bytes())]);
+        let error = client.next_invocation(&mut NoWait).unwrap_err();
+        assert!(matches!(&error, Error::InvalidRequestId { value } if value == id), "{error}");
+    }
+}
+
+#[test]
+fn a_refusal_is_one_line_in_a_log_whatever_its_body_says() {
+    let body = "not\r\nnow\t\u{1b}[31m\n";
+    let bytes = format!("HTTP/1.1 500 No\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (mut client, _) = client([Script::bytes(bytes.as_bytes())]);
+    let error = client.next_invocation(&mut NoWait).unwrap_err();
+    assert_eq!(error.to_string(), "GET /runtime/invocation/next: the Runtime API failed: 500 not now [31m");
+}
+
+#[test]
+fn an_answer_to_half_a_request_is_taken_and_the_connection_given_up() {
+    let refused = status("413 Request Entity Too Large");
+    let halves = [Event::Bytes(refused[..20].to_vec()), Event::Bytes(refused[20..].to_vec())];
+    for end in [None, Some(Event::Close), Some(Event::Reset)] {
+        // It takes 300 bytes of the answer and then no more, without closing.
+        let mut first = Script { full_after: Some(GET.len() + 300), ..Script::bytes(INVOCATION) };
+        first.events.extend(halves.clone());
+        first.events.extend(end);
+        let (mut client, sent) = client([first, Script::bytes(SECOND)]);
+        client.next_invocation(&mut NoWait).unwrap();
+        client.begin_post(&result("id-1", &[b'x'; 4096]), true);
+        let posted = client.post(&result("id-1", &[b'x'; 4096]), true, &mut NoWait).unwrap();
+        assert!(matches!(posted, Posted::Refused(refusal) if refusal.status == 413));
+        assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
+        assert_eq!(sent()[1], GET);
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_more_and_then_closes_without_an_answer_gets_the_whole_answer_again() {
+    for end in [Event::Close, Event::Reset] {
+        let first = Script { full_after: Some(GET.len() + 300), ..Script::bytes(INVOCATION) }.then(end);
+        let (mut client, sent) = client([first, Script::answers(&[ACCEPTED, SECOND])]);
+        client.next_invocation(&mut NoWait).unwrap();
+        let body = [b'x'; 4096];
+        assert_eq!(client.post(&result("id-1", &body), true, &mut NoWait).unwrap(), Posted::Accepted);
+        assert_eq!(sent()[1].matches('x').count(), 4096);
+        assert_eq!(client.next_invocation(&mut NoWait).unwrap().request_id, "id-2");
+    }
 }

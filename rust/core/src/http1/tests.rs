@@ -265,3 +265,56 @@ fn a_header_value_cannot_start_another_header() {
     RequestHead::new(&mut out, "GET", &["/a", "/b"]).header("X-A", "1\r\nX-Evil: 2\u{7f}é").end();
     assert_eq!(out, "GET /a/b HTTP/1.1\r\nX-A: 1  X-Evil: 2 é\r\n\r\n".as_bytes());
 }
+
+#[test]
+fn interim_responses_without_end_are_too_much_and_do_not_fill_the_memory() {
+    let mut buffer = ResponseBuffer::new();
+    let error = (0..10_000)
+        .find_map(|_| {
+            buffer.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+            buffer.advance().err()
+        })
+        .unwrap();
+    assert_eq!(error, ParseError::HeadTooLarge);
+    assert!(buffer.memory.len() < 2 * MAX_RESPONSE_HEAD);
+}
+
+#[test]
+fn interim_responses_count_for_each_response_anew() {
+    let mut buffer = ResponseBuffer::new();
+    for _ in 0..100 {
+        for _ in 0..1000 {
+            buffer.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        buffer.push(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(buffer.advance(), Ok(true));
+        assert_eq!(buffer.body(), b"ok");
+        buffer.consume();
+    }
+}
+
+#[test]
+fn chunk_extensions_without_end_are_too_much() {
+    let mut buffer = ResponseBuffer::new();
+    buffer.push(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = [b"1;".as_slice(), &vec![b'x'; 60_000], b"\r\nx\r\n"].concat();
+    let error = (0..10_000).find_map(|_| {
+        buffer.push(&chunk);
+        buffer.advance().err()
+    });
+    assert_eq!(error, Some(ParseError::BodyTooLarge));
+    assert!(buffer.memory.len() < 2 * MAX_CHUNK_OVERHEAD);
+}
+
+#[test]
+fn looking_again_at_a_complete_response_changes_nothing() {
+    for (name, bytes, status, _, body) in responses() {
+        let mut buffer = ResponseBuffer::new();
+        buffer.push(&bytes);
+        buffer.push(b"HTTP/1.1 500 Next\r\n");
+        for _ in 0..3 {
+            assert_eq!(buffer.advance(), Ok(true), "{name}");
+            assert_eq!((buffer.status(), buffer.body()), (status, body.as_slice()), "{name}");
+        }
+    }
+}
