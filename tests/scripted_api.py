@@ -100,6 +100,10 @@ class ScriptedApi:
         assert arrived, f"{len(self.requests)} of {count} requests came: {[r.call for r in self.requests]}"
         return self.requests
 
+    def step(self, index: int, request: Request) -> Step:
+        """What the `index`-th request is answered with."""
+        return self.steps[index] if index < len(self.steps) else HANG
+
     def calls(self) -> list[str]:
         return [request.call for request in self.requests]
 
@@ -121,7 +125,7 @@ class ScriptedApi:
                     index = len(self.requests)
                     self.requests.append(request)
                     self._changed.notify_all()
-                step = self.steps[index] if index < len(self.steps) else HANG
+                step = self.step(index, request)
                 for part in step if isinstance(step, tuple) else (step,):
                     if part == CLOSE:
                         connection.shutdown(socket.SHUT_RDWR)
@@ -145,7 +149,7 @@ def _read_request(stream: Any, number: int) -> Request | None:
     method, path, _ = line.decode().split(" ", 2)
     headers = {}
     while (line := stream.readline()) not in (b"\r\n", b""):
-        name, _, value = line.decode().partition(":")
+        name, _, value = line.decode(errors="surrogateescape").partition(":")
         headers[name.strip().lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", 0)))
     return Request(method, path, headers, body, number)

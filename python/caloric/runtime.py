@@ -29,7 +29,7 @@ def main(argv: list[str]) -> "NoReturn":
     handler_name = (
         argv[1] if len(argv) > 1 else environ.get(b"_HANDLER", b"").decode(errors="surrogateescape")
     )
-    if not handler_name:
+    if len(argv) < 2 and not handler_name:
         _fail("no handler: name one, as in python -m caloric app.handler, or set _HANDLER")
     run(handler_name)
 
