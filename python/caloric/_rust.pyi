@@ -23,8 +23,13 @@ class ExecutionEnvironment:
     The rules are those of the platform (spec runtime-api 1 and 7): an invocation ends when the runtime has answered
     *and* polled `/next` again, and its time limit covers both.
 
-    Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase; `memory_size_mb` is
-    reported, not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the function's output (see
+    With `snap_start` the runtime may ask for `/restore/next` when it is initialised, which is where Lambda takes a
+    snapshot. There is one process here and no snapshot: it waits until the first invocation comes, is told that it was
+    restored, and is served when it has run its hooks and polls `/next` (spec runtime-api 1.8 and 5.2).
+
+    Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase (10 s, with
+    `snap_start` at least 130 s), `restore_timeout_ms` that of a restore with its hooks; `memory_size_mb` is reported,
+    not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the function's output (see
     `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere. It is written to from
     the endpoint's thread, so a pipe must be read by somebody who does not wait for this environment meanwhile.
     `keep_log` keeps the whole log of each invocation for its result.
@@ -41,7 +46,9 @@ class ExecutionEnvironment:
         account_id: str = "012345678912",
         memory_size_mb: int = 128,
         timeout_ms: int = 3000,
-        init_timeout_ms: int = 10_000,
+        init_timeout_ms: int | None = None,
+        snap_start: bool = False,
+        restore_timeout_ms: int = 10_000,
         host: str = "127.0.0.1",
         port: int = 0,
         log_fd: int = -1,
@@ -70,6 +77,10 @@ class ExecutionEnvironment:
     @property
     def memory_size_mb(self) -> int:
         """The configured memory, in MB."""
+
+    @property
+    def snap_start(self) -> bool:
+        """Whether the runtime can be restored as from a snapshot."""
 
     @property
     def closed(self) -> bool:
@@ -213,7 +224,14 @@ class InvokeResult:
 
     @property
     def init_duration_ms(self) -> float | None:
-        """Init Duration: from the request for a process to its first `/next`. First invocation of a process only."""
+        """Init Duration: from the request for a process to its first `/next`, or `/restore/next`.
+
+        First invocation of a process only.
+        """
+
+    @property
+    def restore_duration_ms(self) -> float | None:
+        """Restore Duration: from the restore to the first `/next`. With SnapStart, first invocation only."""
 
     @property
     def duration_ms(self) -> float:
@@ -221,7 +239,10 @@ class InvokeResult:
 
     @property
     def billed_duration_ms(self) -> int:
-        """Init and duration together, rounded up (spec extensions-telemetry 3.7)."""
+        """Init and duration together, rounded up (spec extensions-telemetry 3.7).
+
+        With SnapStart it is restore and duration, each rounded up; the init belongs to the snapshot.
+        """
 
     @property
     def response_latency_ms(self) -> float:
@@ -236,7 +257,8 @@ class InvokeResult:
         """Milliseconds of each part that took place.
 
         `queued_ms` (behind other invocations), `process_start_ms` (from the request for a process until its pid was
-        told), `runtime_init_ms` (until its first `/next`), `response_ms` (from the event's delivery until the answer
+        told), `runtime_init_ms` (until its first `/next` or `/restore/next`), `restore_ms` (from the restore until the
+        first `/next`), `response_ms` (from the event's delivery until the answer
         was posted), `after_response_ms` (until the runtime polled again).
         """
 

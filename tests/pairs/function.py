@@ -151,13 +151,13 @@ class Pair:
 
     @contextlib.contextmanager
     def start(
-        self, folder: Path, handler: str, *, timeout_s: int = 15, **variables: str
+        self, folder: Path, handler: str, *, timeout_s: int = 15, snapstart: bool = False, **variables: str
     ) -> Iterator[RieFunction | EndpointFunction]:
         """Set up the function in `folder`, with variables of its own, and take everything down at the end."""
         command = [*COMMANDS[self.runtime], handler]
         with tempfile.NamedTemporaryFile(suffix=".log") as log:
             start = _start_rie if self.endpoint == "rie" else _start_ours
-            with start(command, folder, log, timeout_s, variables) as function:
+            with start(command, folder, log, timeout_s, snapstart, variables) as function:
                 yield function
 
 
@@ -171,6 +171,7 @@ def _start_rie(
     folder: Path,
     log: LogFile,
     timeout_s: int,
+    snapstart: bool,
     variables: dict[str, str],
 ) -> Iterator[RieFunction]:
     address, api_address = ("127.0.0.1", _free_port()), f"127.0.0.1:{_free_port()}"
@@ -180,6 +181,10 @@ def _start_rie(
         "--runtime-api-address",
         api_address,
     ]
+    if snapstart:
+        # It offers the routes then, but tells the runtime nothing.
+        options.append("--enable-init-caching")
+        variables = {**variables, "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
     settings = {
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout_s),
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_SIZE_MB),
@@ -226,12 +231,14 @@ def _start_ours(
     folder: Path,
     log: LogFile,
     timeout_s: int,
+    snapstart: bool,
     variables: dict[str, str],
 ) -> Iterator[EndpointFunction]:
     with ExecutionEnvironment(
         function_name=FUNCTION_NAME,
         memory_size_mb=MEMORY_SIZE_MB,
         timeout_ms=timeout_s * 1000,
+        snap_start=snapstart,
         log_fd=log.fileno(),
     ) as execution_environment:
         env = function_environment(

@@ -10,10 +10,12 @@ from argparse import ArgumentTypeError
 from caloric.cli import UserMistake
 from caloric.cli.options import (
     MEMORY_MB,
+    PUBLISHED_VERSION,
     TIMEOUT_S,
     Parser,
     add_function_options,
     add_later,
+    add_snapstart_option,
     check_program,
     whole_number,
 )
@@ -69,6 +71,8 @@ def main(argv: Sequence[str]) -> int:
         timeout_s=_default("AWS_LAMBDA_FUNCTION_TIMEOUT", 300, TIMEOUT_S),
         memory_mb=_default("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 3008, MEMORY_MB),
     )
+    # The second is what AWS's emulator calls it.
+    add_snapstart_option(parser, "--enable-init-caching")
     add_later(parser, _LATER)
     # Everything after -- is the command's, options included.
     own, dashes, command = _split(argv)
@@ -87,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
         function_name=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "test_function"),
         timeout_ms=options.timeout * 1000,
         memory_size_mb=options.memory,
+        function_version=PUBLISHED_VERSION if options.snapstart else "$LATEST",
+        snap_start=options.snapstart,
         log_fd=2,
     )
     variables = function_environment(environment, handler=_handler(command), user=dict(options.env))

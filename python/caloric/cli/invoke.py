@@ -11,9 +11,11 @@ import sys
 from caloric.cli import UserMistake
 from caloric.cli.options import (
     FAST_WAY_IN,
+    PUBLISHED_VERSION,
     Parser,
     add_function_options,
     add_later,
+    add_snapstart_option,
     check_program,
     whole_number,
 )
@@ -80,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--runtime", metavar="CMD", help="another runtime's command line, in place of Caloric; any language"
     )
+    add_snapstart_option(parser)
     add_function_options(parser, timeout_s=3, memory_mb=128)
     add_later(parser, _LATER)
     options = parser.parse_args(argv)
@@ -95,6 +98,8 @@ def main(argv: Sequence[str]) -> int:
     environment = ExecutionEnvironment(
         timeout_ms=options.timeout * 1000,
         memory_size_mb=options.memory,
+        function_version=PUBLISHED_VERSION if options.snapstart else "$LATEST",
+        snap_start=options.snapstart,
         log_fd=-1 if options.json else 2,
         keep_log=options.json,
     )
@@ -215,6 +220,7 @@ def _document(result: InvokeResult) -> bytes:
             "contentType": result.content_type,
             "logs": result.log.decode(errors="replace"),
             "initDurationMs": result.init_duration_ms,
+            "restoreDurationMs": result.restore_duration_ms,
             "durationMs": result.duration_ms,
             "billedDurationMs": result.billed_duration_ms,
             "responseLatencyMs": result.response_latency_ms,

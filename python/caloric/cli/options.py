@@ -94,6 +94,20 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
     )
 
 
+def add_snapstart_option(parser: argparse.ArgumentParser, *aliases: str) -> None:
+    """Add the option that has the function snapshotted."""
+    parser.add_argument(
+        "--snapstart",
+        *aliases,
+        action="store_true",
+        help="as a published version with SnapStart: hooks run, and the first invocation restores the function",
+    )
+
+
+PUBLISHED_VERSION = "1"
+"""The version of a function with SnapStart, which Lambda has for published versions only."""
+
+
 def add_later(parser: argparse.ArgumentParser, options: dict[str, str]) -> None:
     """Accept options that a later version will have, only to say so: ignoring them would be worse than not knowing."""
 

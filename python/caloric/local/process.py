@@ -221,13 +221,16 @@ def function_environment(
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(environment.memory_size_mb),
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": _log_stream_name(environment.function_version),
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if environment.snap_start else "on-demand",
             "AWS_REGION": environment.region,
             "AWS_DEFAULT_REGION": environment.region,
             "LAMBDA_TASK_ROOT": os.getcwd() if task_root is None else task_root,
             "LAMBDA_RUNTIME_DIR": variables.get("LAMBDA_RUNTIME_DIR", "/var/runtime"),
         }
     )
+    if environment.snap_start:
+        # Each restored copy has a stream of its own, which the snapshot cannot know.
+        del variables["AWS_LAMBDA_LOG_GROUP_NAME"], variables["AWS_LAMBDA_LOG_STREAM_NAME"]
     if handler:
         variables["_HANDLER"] = handler
     return variables

@@ -38,14 +38,16 @@ impl ExecutionEnvironment {
         account_id = "012345678912",
         memory_size_mb = 128,
         timeout_ms = 3000,
-        init_timeout_ms = 10_000,
+        init_timeout_ms = None,
+        snap_start = false,
+        restore_timeout_ms = 10_000,
         host = "127.0.0.1",
         port = 0,
         log_fd = -1,
         keep_log = false,
     ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
-        account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=10000, host='127.0.0.1', \
-        port=0, log_fd=-1, keep_log=False)")]
+        account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=None, snap_start=False, \
+        restore_timeout_ms=10000, host='127.0.0.1', port=0, log_fd=-1, keep_log=False)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python class")]
     fn new(
         function_name: &str,
@@ -54,20 +56,26 @@ impl ExecutionEnvironment {
         account_id: &str,
         memory_size_mb: u64,
         timeout_ms: u64,
-        init_timeout_ms: u64,
+        init_timeout_ms: Option<u64>,
+        snap_start: bool,
+        restore_timeout_ms: u64,
         host: &str,
         port: u16,
         log_fd: i32,
         keep_log: bool,
     ) -> PyResult<Self> {
+        let timeout = Duration::from_millis(timeout_ms);
         let config = EnvironmentConfig {
             function_name: function_name.to_owned(),
             function_version: function_version.to_owned(),
             region: region.to_owned(),
             account_id: account_id.to_owned(),
             memory_size_mb,
-            timeout: Duration::from_millis(timeout_ms),
-            init_timeout: Duration::from_millis(init_timeout_ms),
+            timeout,
+            init_timeout: init_timeout_ms
+                .map_or_else(|| EnvironmentConfig::init_limit(snap_start, timeout), Duration::from_millis),
+            snap_start,
+            restore_timeout: Duration::from_millis(restore_timeout_ms),
             host: host.to_owned(),
             port,
             log_fd,
@@ -105,6 +113,11 @@ impl ExecutionEnvironment {
     #[getter]
     fn memory_size_mb(&self) -> u64 {
         self.inner.config().memory_size_mb
+    }
+
+    #[getter]
+    fn snap_start(&self) -> bool {
+        self.inner.config().snap_start
     }
 
     #[getter]
@@ -386,6 +399,11 @@ impl InvokeResult {
     }
 
     #[getter]
+    fn restore_duration_ms(&self) -> Option<f64> {
+        self.inner.restore_duration.map(milliseconds)
+    }
+
+    #[getter]
     fn duration_ms(&self) -> f64 {
         milliseconds(self.inner.duration)
     }
@@ -413,6 +431,7 @@ impl InvokeResult {
             ("queued_ms", inner.queued),
             ("process_start_ms", inner.process_start),
             ("runtime_init_ms", inner.runtime_init),
+            ("restore_ms", inner.restore),
             ("response_ms", inner.response),
             ("after_response_ms", inner.after_response),
         ] {

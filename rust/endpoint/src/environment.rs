@@ -47,6 +47,10 @@ pub struct EnvironmentConfig {
     pub timeout: Duration,
     /// The time limit of the Init phase.
     pub init_timeout: Duration,
+    /// SnapStart: the runtime may ask for `/restore/next`, and is restored for the first invocation.
+    pub snap_start: bool,
+    /// The time limit of a restore, after-restore hooks included.
+    pub restore_timeout: Duration,
     /// Address to listen on.
     pub host: String,
     /// Port to listen on; 0 takes a free one.
@@ -56,6 +60,14 @@ pub struct EnvironmentConfig {
     pub log_fd: RawFd,
     /// Keep the whole log of each invocation for its result.
     pub keep_log: bool,
+}
+
+impl EnvironmentConfig {
+    /// AWS's limit of the Init phase: 10 s, and longer where no invocation waits for it, because the environment is
+    /// made ahead of time (spec runtime-api 7.1).
+    pub fn init_limit(ahead_of_time: bool, timeout: Duration) -> Duration {
+        if ahead_of_time { timeout.max(Duration::from_secs(130)) } else { Duration::from_secs(10) }
+    }
 }
 
 impl Default for EnvironmentConfig {
@@ -68,6 +80,8 @@ impl Default for EnvironmentConfig {
             memory_size_mb: 128,
             timeout: Duration::from_secs(3),
             init_timeout: Duration::from_secs(10),
+            snap_start: false,
+            restore_timeout: Duration::from_secs(10),
             host: "127.0.0.1".to_owned(),
             port: 0,
             log_fd: -1,
@@ -311,6 +325,10 @@ impl Shared {
         };
         let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         Some(self.process_changed.wait_timeout(lifecycle, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    pub(crate) fn snap_start(&self) -> bool {
+        self.config.snap_start
     }
 
     pub(crate) fn next_poller(&self) -> u64 {

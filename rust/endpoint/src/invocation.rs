@@ -92,8 +92,10 @@ pub struct Phases {
     pub queued: Option<Duration>,
     /// From the request for a process until its pid was told.
     pub process_start: Option<Duration>,
-    /// From the pid until the runtime's first `/next`.
+    /// From the pid until the runtime's first `/next` or `/restore/next`.
     pub runtime_init: Option<Duration>,
+    /// SnapStart: from the restore until the runtime's first `/next`.
+    pub restore: Option<Duration>,
     /// From the event's delivery until the answer was posted completely.
     pub response: Option<Duration>,
     /// From the answer until the next poll, or until the process ended.
@@ -117,9 +119,11 @@ pub struct InvokeResult {
     pub log: Bytes,
     /// Init Duration, for the first invocation of a process.
     pub init_duration: Option<Duration>,
+    /// Restore Duration, for the first invocation after a restore.
+    pub restore_duration: Option<Duration>,
     /// From the delivery of the event until the next poll, a timeout or the end of the process.
     pub duration: Duration,
-    /// Init and duration in whole milliseconds, rounded up.
+    /// Init and duration in whole milliseconds, rounded up; with SnapStart the restore in place of the init.
     pub billed_duration_ms: u64,
     /// From the delivery of the event until the answer was posted.
     pub response_latency: Duration,

@@ -14,7 +14,7 @@
 //! | `http_connection` | hyper on a socket, and what it writes in one piece |
 //! | `invocation` | what goes in and what comes out |
 //! | `error_document` | the error JSON that the platform itself writes |
-//! | `platform_log` | START, END, REPORT, INIT_REPORT |
+//! | `platform_log` | START, END, REPORT, INIT_REPORT, RESTORE_REPORT |
 //! | `log_capture` | the function's output: forwarded, and kept for the log tail |
 //! | `process` | watching, killing and measuring a runtime process |
 //! | `runtime_thread` | the one thread behind it all |

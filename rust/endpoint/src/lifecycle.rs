@@ -3,10 +3,11 @@
 //! collected in [`Effects`].
 //!
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
-//! process's, `current` the invocation that runs.
+//! process's, `current` the invocation that runs, `restore` what SnapStart adds.
 
 pub(crate) mod current;
 pub(crate) mod processes;
+mod restore;
 mod runtime_calls;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::invocation::{Answer, AnswerWaiter, FinishWaiter, Invocation, Invocati
 use crate::log_capture::LogCapture;
 use current::{Current, FreshInit, Outcome};
 use processes::{Ending, Init, InitFailure, InitFailureCause, ProcessSlot};
+use restore::Restore;
 
 /// A runtime that reported a failed init is expected to exit; one that does not is killed after this time.
 pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
@@ -51,7 +53,11 @@ pub struct Lifecycle {
     process: ProcessSlot,
     init: Option<Init>,
     fresh: Option<FreshInit>,
+    restore: Option<Restore>,
+    /// How long the restore took that no invocation has reported yet.
+    restored: Option<Duration>,
     init_failure: Option<InitFailure>,
+    /// The line about a failed init or restore, written when all that the process printed is.
     init_report: Option<String>,
     ending: Option<Ending>,
     queue: VecDeque<Invocation>,
@@ -78,6 +84,8 @@ impl Lifecycle {
             process: ProcessSlot::None,
             init: None,
             fresh: None,
+            restore: None,
+            restored: None,
             init_failure: None,
             init_report: None,
             ending: None,
@@ -124,6 +132,9 @@ impl Lifecycle {
         if let Some(init) = &mut self.init {
             init.deadline = None;
         }
+        if let Some(restore) = &mut self.restore {
+            restore.deadline = None;
+        }
     }
 
     /// End it all: the process is killed without a warning, as AWS does where no extension is registered (spec
@@ -135,6 +146,7 @@ impl Lifecycle {
         self.closed = true;
         self.effects.process_changed = true;
         self.init = None;
+        self.restore = None;
         self.init_failure = None;
         let queued: Vec<Invocation> = self.queue.drain(..).collect();
         if let Some(current) = &mut self.current
@@ -169,6 +181,7 @@ impl Lifecycle {
         let deadlines = [
             self.ending.as_ref().map(|ending| ending.deadline),
             self.init.as_ref().and_then(|init| init.deadline),
+            self.restore.as_ref().and_then(|restore| restore.deadline),
             current.and_then(|current| current.deadline),
             self.stalled,
         ];
@@ -195,6 +208,9 @@ impl Lifecycle {
             };
             self.fail_init(failure, now.duration_since(requested), now);
             self.end_process_after_timeout(now);
+        }
+        if passed(self.restore.as_ref().and_then(|restore| restore.deadline)) {
+            self.expire_restore(now);
         }
         if let Some(current) = self.current.as_mut().filter(|current| {
             current.outcome.is_none() && current.deadline.is_some_and(|deadline| deadline <= now)
@@ -230,13 +246,13 @@ impl Lifecycle {
                 self.finish_current(now);
                 continue;
             }
-            if self.state == RuntimeState::Ready
+            if matches!(self.state, RuntimeState::Ready | RuntimeState::RestoreReady)
                 && let Some((_, waker)) = self.pollers.last()
             {
                 self.effects.pollers.push(waker.clone());
                 return;
             }
-            if self.init.is_none() {
+            if self.init.is_none() && self.restore.is_none() {
                 if matches!(self.process, ProcessSlot::None) {
                     self.process = ProcessSlot::Wanted;
                     self.effects.process_changed = true;

@@ -10,9 +10,23 @@ pub fn start_line(request_id: &str, version: &str) -> String {
     format!("START RequestId: {request_id} Version: {version}\n")
 }
 
-/// A failed init; a successful on-demand init writes no line.
+/// A failed init, or one that was for a snapshot; another successful init writes no line.
 pub fn init_report_line(init: Duration, status: InvocationStatus, error_type: Option<&str>) -> String {
-    let mut line = format!("INIT_REPORT Init Duration: {:.2} ms\tPhase: init", milliseconds(init));
+    let mut line = format!("INIT_REPORT Init Duration: {:.2} ms", milliseconds(init));
+    if status != InvocationStatus::Success {
+        line.push_str("\tPhase: init");
+    }
+    push_status(&mut line, status, error_type);
+    line.push('\n');
+    line
+}
+
+/// A restore begins. The platform names its managed runtime here; ours is whatever the user runs.
+pub const RESTORE_START: &str = "RESTORE_START Runtime Version: unknown\tRuntime Version ARN: unknown\n";
+
+/// The end of a restore, after-restore hooks included.
+pub fn restore_report_line(restore: Duration, status: InvocationStatus, error_type: Option<&str>) -> String {
+    let mut line = format!("RESTORE_REPORT Restore Duration: {:.2} ms", milliseconds(restore));
     push_status(&mut line, status, error_type);
     line.push('\n');
     line
@@ -28,6 +42,8 @@ pub struct Report<'a> {
     pub max_memory_used_mb: u64,
     /// For the first invocation after a successful init.
     pub init_duration: Option<Duration>,
+    /// For the first invocation after a restore.
+    pub restore_duration: Option<Duration>,
     /// The platform's view: an error the function itself reported is a success here.
     pub status: InvocationStatus,
     pub error_type: Option<&'a str>,
@@ -50,6 +66,14 @@ pub fn end_and_report_lines(report: &Report<'_>) -> String {
     if let Some(init) = report.init_duration {
         let _ = write!(lines, "Init Duration: {:.2} ms\t", milliseconds(init));
     }
+    if let Some(restore) = report.restore_duration {
+        let billed = whole_milliseconds(restore);
+        let _ = write!(
+            lines,
+            "Restore Duration: {:.2} ms\tBilled Restore Duration: {billed} ms\t",
+            milliseconds(restore)
+        );
+    }
     // The line ends with a tab unless a status follows.
     if report.status != InvocationStatus::Success {
         lines.pop();
@@ -59,10 +83,14 @@ pub fn end_and_report_lines(report: &Report<'_>) -> String {
     lines
 }
 
-/// Billed time: since August 2025 the init of an on-demand function is billed too (spec extensions-telemetry 3.7).
-pub fn billed_duration_ms(duration: Duration, init: Option<Duration>) -> u64 {
-    let micros = (duration + init.unwrap_or_default()).as_nanos().div_ceil(1_000_000);
-    u64::try_from(micros).unwrap_or(u64::MAX)
+/// Billed time: since August 2025 the init of an on-demand function is billed too (spec extensions-telemetry 3.7). A
+/// restore is billed in whole milliseconds of its own.
+pub fn billed_duration_ms(duration: Duration, init: Option<Duration>, restore: Option<Duration>) -> u64 {
+    whole_milliseconds(duration + init.unwrap_or_default()) + restore.map_or(0, whole_milliseconds)
+}
+
+fn whole_milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn push_status(line: &mut String, status: InvocationStatus, error_type: Option<&str>) {
@@ -90,10 +118,11 @@ mod tests {
         end_and_report_lines(&Report {
             request_id: "8f1c",
             duration,
-            billed_duration_ms: billed_duration_ms(duration, init),
+            billed_duration_ms: billed_duration_ms(duration, init, None),
             memory_size_mb: 128,
             max_memory_used_mb: 41,
             init_duration: init,
+            restore_duration: None,
             status,
             error_type,
         })
@@ -139,12 +168,40 @@ mod tests {
             line(InvocationStatus::Timeout, None),
             "INIT_REPORT Init Duration: 612.33 ms\tPhase: init\tStatus: timeout\n"
         );
+        assert_eq!(line(InvocationStatus::Success, None), "INIT_REPORT Init Duration: 612.33 ms\n");
+    }
+
+    #[test]
+    fn a_restore_has_a_report_and_is_billed_by_itself() {
+        let restore = Duration::from_micros(225_010);
+        let line = |status, kind| restore_report_line(restore, status, kind);
+        assert_eq!(line(InvocationStatus::Success, None), "RESTORE_REPORT Restore Duration: 225.01 ms\n");
+        assert_eq!(
+            line(InvocationStatus::Error, Some("Runtime.AfterRestoreError")),
+            "RESTORE_REPORT Restore Duration: 225.01 ms\tStatus: error\tError Type: Runtime.AfterRestoreError\n"
+        );
+        let duration = Duration::from_micros(19_270);
+        let lines = end_and_report_lines(&Report {
+            request_id: "8f1c",
+            duration,
+            billed_duration_ms: billed_duration_ms(duration, None, Some(restore)),
+            memory_size_mb: 128,
+            max_memory_used_mb: 41,
+            init_duration: None,
+            restore_duration: Some(restore),
+            status: InvocationStatus::Success,
+            error_type: None,
+        });
+        assert!(lines.ends_with(
+            "\tDuration: 19.27 ms\tBilled Duration: 246 ms\tMemory Size: 128 MB\tMax Memory Used: 41 MB\t\
+             Restore Duration: 225.01 ms\tBilled Restore Duration: 226 ms\t\n"
+        ));
     }
 
     #[test]
     fn billing_rounds_the_sum_up() {
         let init = Some(Duration::from_micros(463_512));
-        assert_eq!(billed_duration_ms(Duration::from_micros(1_233_960), init), 1698);
-        assert_eq!(billed_duration_ms(Duration::from_millis(3), None), 3);
+        assert_eq!(billed_duration_ms(Duration::from_micros(1_233_960), init, None), 1698);
+        assert_eq!(billed_duration_ms(Duration::from_millis(3), None, None), 3);
     }
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -89,6 +89,14 @@ async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) 
             Method::POST => init_error(request, &shared).await,
             _ => method_not_allowed("POST"),
         },
+        protocol::RESTORE_NEXT_PATH if shared.snap_start() => match *request.method() {
+            Method::GET => restore_next(&client, &shared).await,
+            _ => method_not_allowed("GET"),
+        },
+        protocol::RESTORE_ERROR_PATH if shared.snap_start() => match *request.method() {
+            Method::POST => restore_error(request, &shared).await,
+            _ => method_not_allowed("POST"),
+        },
         protocol::PING_PATH => match *request.method() {
             Method::GET => text(StatusCode::OK, "pong"),
             _ => method_not_allowed("GET"),
@@ -113,7 +121,7 @@ async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) 
                 };
                 answer(request, &request_id, state, &shared).await
             }
-            // Also the restore routes, as where SnapStart is off.
+            // Also the restore routes, where SnapStart is off.
             _ => not_found(),
         },
     }
@@ -122,30 +130,52 @@ async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) 
 // ---- GET /runtime/invocation/next ------------------------------------------------------------------------------
 
 async fn next(client: &Client, shared: &Shared) -> Answered {
-    let poll = NextInvocation { shared, client, poller: shared.next_poller(), registered: false };
-    match poll.await {
+    match LongPoll::new(shared, client, StateMachine::poll_next).await {
         Some(Ok(delivery)) => event(delivery, shared),
         Some(Err(refusal)) => refused(refusal),
-        // Nobody is there to read it.
-        None => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error"),
+        None => nobody_there(),
     }
 }
 
-/// Waits for an event to be assigned to this poller; `None` if the poller goes away.
-struct NextInvocation<'a> {
+/// `GET /runtime/restore/next`: the same wait, for nothing but its end.
+async fn restore_next(client: &Client, shared: &Shared) -> Answered {
+    match LongPoll::new(shared, client, StateMachine::poll_restore).await {
+        Some(Ok(())) => Response::new(Full::default()),
+        Some(Err(refusal)) => refused(refusal),
+        None => nobody_there(),
+    }
+}
+
+/// An answer that nobody will read.
+fn nobody_there() -> Answered {
+    error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error")
+}
+
+/// How a poller looks whether its time has come.
+type Look<T> = fn(&mut StateMachine, u64, &Waker, Instant) -> NextPoll<T>;
+
+/// Waits until this poller is told something; `None` if the poller goes away.
+struct LongPoll<'a, T> {
     shared: &'a Shared,
     client: &'a Client,
     poller: u64,
     registered: bool,
+    look: Look<T>,
 }
 
-impl Future for NextInvocation<'_> {
-    type Output = Option<Result<Box<Delivery>, Refusal>>;
+impl<'a, T> LongPoll<'a, T> {
+    fn new(shared: &'a Shared, client: &'a Client, look: Look<T>) -> Self {
+        Self { shared, client, poller: shared.next_poller(), registered: false, look }
+    }
+}
+
+impl<T> Future for LongPoll<'_, T> {
+    type Output = Option<Result<T, Refusal>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let now = Instant::now();
-        let poller = self.poller;
-        match self.shared.with(|lifecycle| lifecycle.poll_next(poller, context.waker(), now)) {
+        let (poller, look) = (self.poller, self.look);
+        match self.shared.with(|machine| look(machine, poller, context.waker(), now)) {
             NextPoll::Deliver(delivery) => {
                 self.registered = false;
                 Poll::Ready(Some(Ok(delivery)))
@@ -162,7 +192,7 @@ impl Future for NextInvocation<'_> {
     }
 }
 
-impl Drop for NextInvocation<'_> {
+impl<T> Drop for LongPoll<'_, T> {
     fn drop(&mut self) {
         if self.registered {
             self.shared.with(|lifecycle| lifecycle.drop_poller(self.poller, Instant::now()));
@@ -333,8 +363,23 @@ impl Drop for Upload<'_> {
 // ---- POST /runtime/init/error ----------------------------------------------------------------------------------
 
 async fn init_error(request: Request<Incoming>, shared: &Shared) -> Answered {
+    failed_start(request, shared, StateMachine::begin_init_error, StateMachine::finish_init_error).await
+}
+
+/// `POST /runtime/restore/error`
+async fn restore_error(request: Request<Incoming>, shared: &Shared) -> Answered {
+    failed_start(request, shared, StateMachine::begin_restore_error, StateMachine::finish_restore_error).await
+}
+
+/// An error that belongs to no invocation.
+async fn failed_start(
+    request: Request<Incoming>,
+    shared: &Shared,
+    begin: fn(&StateMachine) -> Result<(), Refusal>,
+    finish: fn(&mut StateMachine, Bytes, HeaderValue, String, Instant) -> Result<(), Refusal>,
+) -> Answered {
     let (head, body) = request.into_parts();
-    if let Err(refusal) = shared.with(|lifecycle| lifecycle.begin_init_error()) {
+    if let Err(refusal) = shared.with(|machine| begin(machine)) {
         discard(body).await;
         return refused(refusal);
     }
@@ -355,7 +400,7 @@ async fn init_error(request: Request<Incoming>, shared: &Shared) -> Answered {
     };
     let now = Instant::now();
     shared
-        .with(|lifecycle| lifecycle.finish_init_error(payload, content_type, error_type, now))
+        .with(|machine| finish(machine, payload, content_type, error_type, now))
         .map_or_else(refused, |()| reply)
 }
 

@@ -109,6 +109,10 @@ impl StateMachine {
         forward!(self, machine => machine.poll_next(poller, waker, now))
     }
 
+    pub fn poll_restore(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll<()> {
+        forward!(self, machine => machine.poll_restore(poller, waker, now))
+    }
+
     pub fn drop_poller(&mut self, poller: u64, now: Instant) {
         forward!(self, machine => machine.drop_poller(poller, now));
     }
@@ -124,6 +128,20 @@ impl StateMachine {
 
     pub fn finish_answer(&mut self, attempt: u64, posted: Posted, now: Instant) -> Result<(), Refusal> {
         forward!(self, machine => machine.finish_answer(attempt, posted, now))
+    }
+
+    pub fn begin_restore_error(&self) -> Result<(), Refusal> {
+        forward!(self, machine => machine.begin_restore_error())
+    }
+
+    pub fn finish_restore_error(
+        &mut self,
+        payload: Bytes,
+        content_type: HeaderValue,
+        error_type: String,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        forward!(self, machine => machine.finish_restore_error(payload, content_type, error_type, now))
     }
 
     pub fn begin_init_error(&self) -> Result<(), Refusal> {

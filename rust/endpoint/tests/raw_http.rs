@@ -626,3 +626,80 @@ fn closing_ends_connections_and_frees_the_port() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+// ---- SnapStart -----------------------------------------------------------------------------------------------------
+
+const RESTORE_NEXT: &str = "GET /2018-06-01/runtime/restore/next HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn snap_start() -> ExecutionEnvironment {
+    ExecutionEnvironment::new(EnvironmentConfig { snap_start: true, ..EnvironmentConfig::default() }).unwrap()
+}
+
+fn restore_error(body: &str) -> String {
+    let kind = "Lambda-Runtime-Function-Error-Type: Runtime.AfterRestoreError\r\n";
+    post("/2018-06-01/runtime/restore/error", kind, body)
+}
+
+#[test]
+fn the_restore_routes_are_there_with_snapstart_only() {
+    let without = environment();
+    for request in [RESTORE_NEXT, &restore_error("{}")] {
+        let answer = Client::new(&without).ask(request);
+        assert_eq!((answer.status, answer.text()), (404, "404 page not found\n"));
+    }
+    let with = snap_start();
+    for (path, allowed) in [("next", "GET"), ("error", "POST")] {
+        let answer = Client::new(&with)
+            .ask(format!("DELETE /2018-06-01/runtime/restore/{path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)));
+    }
+}
+
+#[test]
+fn a_restore_comes_with_the_first_invocation_and_is_empty() {
+    let environment = snap_start();
+    let mut client = Client::new(&environment);
+    client.send(RESTORE_NEXT);
+    assert!(client.silent_for(Duration::from_millis(50)));
+    let receiver = invoke(&environment, "{\"a\":1}");
+    let answer = client.receive();
+    assert_eq!((answer.status, answer.text()), (200, ""));
+    assert_eq!(Client::new(&environment).ask(NEXT).text(), "{\"a\":1}");
+    assert_eq!(client.ask(response("", "42")).status, 202);
+    client.send(NEXT);
+    let result = result(&receiver);
+    assert_eq!(result.answer.payload, "42");
+    assert!(result.restore_duration.is_some());
+}
+
+#[test]
+fn calls_out_of_order_around_a_restore_are_refused_with_the_states() {
+    let refused = |answer: &Answer, from: &str, to: &str| {
+        assert_eq!(answer.status, 403);
+        let message = format!(
+            "{{\"errorMessage\":\"State transition from {from} to {to} failed for runtime. Error: State transition is \
+             not allowed\",\"errorType\":\"InvalidStateTransition\"}}\n"
+        );
+        assert_eq!(answer.text(), message);
+    };
+    let environment = snap_start();
+    let mut other = Client::new(&environment);
+    refused(&other.ask(restore_error("{}")), "Started", "RuntimeRestoreErrorState");
+    let mut client = Client::new(&environment);
+    client.send(RESTORE_NEXT);
+    // Another connection: it may be looked at first.
+    while other.ask(restore_error("{}")).text().contains(" from Started ") {}
+    refused(&other.ask(NEXT), "RestoreReady", "Ready");
+    refused(&other.ask(RESTORE_NEXT), "RestoreReady", "Ready");
+    refused(&other.ask(restore_error("{}")), "RestoreReady", "RuntimeRestoreErrorState");
+    let receiver = invoke(&environment, "{}");
+    assert_eq!(client.receive().status, 200);
+    refused(&other.ask(RESTORE_NEXT), "Restoring", "Ready");
+    let answer = other.ask(restore_error("{\"errorType\":\"ValueError\"}"));
+    assert_eq!((answer.status, answer.text()), (202, ACCEPTED));
+    let result = result(&receiver);
+    assert_eq!(result.answer.payload, "{\"errorType\":\"ValueError\"}");
+    assert_eq!(result.error_type.as_deref(), Some("Runtime.AfterRestoreError"));
+    refused(&other.ask(NEXT), "RuntimeRestoreErrorState", "Ready");
+    refused(&other.ask(restore_error("{}")), "RuntimeRestoreErrorState", "RuntimeRestoreErrorState");
+}

@@ -43,6 +43,7 @@ pub(crate) struct Current {
     pub(crate) deadline: Option<Instant>,
     pub(crate) paused: bool,
     pub(crate) fresh: Option<FreshInit>,
+    pub(crate) restored: Option<Duration>,
     pub(crate) answer: Option<Answer>,
     pub(crate) answered: Option<Instant>,
     /// The platform's own complaint about the answer.
@@ -55,8 +56,8 @@ impl Lifecycle {
     pub(super) fn deliver(&mut self, invocation: Invocation, now: Instant) -> Delivery {
         self.stalled = None;
         self.log.drain();
-        let fresh = self.fresh.take();
-        if fresh.is_none() {
+        let (fresh, restored) = (self.fresh.take(), self.restored.take());
+        if fresh.is_none() && restored.is_none() {
             self.log.begin();
         }
         if !invocation.quiet {
@@ -65,7 +66,7 @@ impl Lifecycle {
         }
         self.attempts += 1;
         let deadline = now + invocation.timeout;
-        let current = Current::delivered(invocation, self.attempts, fresh, now);
+        let current = Current::delivered(invocation, self.attempts, fresh, restored, now);
         let delivery = current.delivery();
         self.current = Some(current);
         self.state = RuntimeState::Running;
@@ -123,6 +124,7 @@ impl Current {
         invocation: Invocation,
         attempt: u64,
         fresh: Option<FreshInit>,
+        restored: Option<Duration>,
         now: Instant,
     ) -> Self {
         Self {
@@ -134,11 +136,12 @@ impl Current {
             deadline: Some(now + invocation.timeout),
             paused: false,
             fresh,
+            restored,
             answer: None,
             answered: None,
             platform_error: None,
             outcome: None,
-            queued: queued_before_init(&invocation, fresh, now),
+            queued: queued_before_init(&invocation, fresh, restored, now),
             invocation,
         }
     }
@@ -153,6 +156,7 @@ impl Current {
             deadline: None,
             paused: false,
             fresh: None,
+            restored: None,
             answer: None,
             answered: None,
             platform_error: None,
@@ -177,7 +181,9 @@ impl Current {
         // The platform stops its clock at the limit; how long the kill takes is not the function's time.
         let duration = if timed_out && !self.paused { elapsed.min(self.invocation.timeout) } else { elapsed };
         let init_duration = self.fresh.map(|fresh| fresh.init);
-        let billed_duration_ms = platform_log::billed_duration_ms(duration, init_duration);
+        // With SnapStart the init belongs to the snapshot and not to an invocation.
+        let reported_init = init_duration.filter(|_| !config.snap_start);
+        let billed_duration_ms = platform_log::billed_duration_ms(duration, reported_init, self.restored);
         let max_memory_used_mb = memory_kb.div_ceil(1024);
         let (status, error_type) = match (self.outcome, self.platform_error) {
             (Some(outcome), _) => (outcome.status, Some(outcome.error_type)),
@@ -195,7 +201,8 @@ impl Current {
                 billed_duration_ms,
                 memory_size_mb: config.memory_size_mb,
                 max_memory_used_mb,
-                init_duration,
+                init_duration: reported_init,
+                restore_duration: self.restored,
                 status,
                 error_type: error_type.as_deref(),
             }));
@@ -217,6 +224,7 @@ impl Current {
             log_tail: Bytes::new(),
             log: Bytes::new(),
             init_duration,
+            restore_duration: self.restored,
             duration,
             billed_duration_ms,
             response_latency: response.unwrap_or_default(),
@@ -225,6 +233,7 @@ impl Current {
                 queued: Some(self.queued),
                 process_start: self.fresh.and_then(|fresh| fresh.process_start),
                 runtime_init: self.fresh.and_then(|fresh| fresh.runtime_init),
+                restore: self.restored,
                 response,
                 after_response: self.delivered.and_then(|_| between(self.answered, Some(now))),
             },
@@ -306,9 +315,15 @@ impl Outcome {
     }
 }
 
-/// The time before the environment turned to this invocation: its own init is not waiting.
-fn queued_before_init(invocation: &Invocation, fresh: Option<FreshInit>, now: Instant) -> Duration {
-    now.duration_since(invocation.submitted).saturating_sub(fresh.map_or(Duration::ZERO, |fresh| fresh.init))
+/// The time before the environment turned to this invocation: its own init and restore are no waiting.
+fn queued_before_init(
+    invocation: &Invocation,
+    fresh: Option<FreshInit>,
+    restored: Option<Duration>,
+    now: Instant,
+) -> Duration {
+    let own = fresh.map_or(Duration::ZERO, |fresh| fresh.init) + restored.unwrap_or_default();
+    now.duration_since(invocation.submitted).saturating_sub(own)
 }
 
 /// Unix time in milliseconds, `ahead` from now.

@@ -7,7 +7,7 @@ use hyper::header::HeaderValue;
 
 use super::current::{FreshInit, Outcome};
 use super::runtime_calls::RuntimeState;
-use super::{Lifecycle, REAP_LIMIT};
+use super::{EXIT_GRACE, Lifecycle, REAP_LIMIT};
 use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
 use crate::invocation::{InvocationStatus, JSON};
@@ -169,6 +169,8 @@ impl Lifecycle {
                 cause: InitFailureCause::Message(reason),
             };
             self.fail_init(failure, now.duration_since(init.requested), now);
+        } else if self.exit_in_restore(&reason, now) {
+            // Who waited for the restore was told.
         } else if let Some(current) = &mut self.current
             && current.outcome.is_none()
         {
@@ -189,9 +191,10 @@ impl Lifecycle {
         self.arm(deadline);
     }
 
-    /// The first `/next`. A runtime that nobody asked for (a test, a benchmark) has no init to report.
+    /// The first `/next` or `/restore/next`. A runtime that nobody asked for (a test, a benchmark) has no init to report.
     pub(super) fn end_init(&mut self, now: Instant) {
         self.fresh = self.init.take().map(|init| FreshInit::of(&init, now));
+        self.report_snapshot_init();
         if matches!(self.process, ProcessSlot::Wanted) {
             // Somebody else's runtime came first: no process is wanted any more.
             self.process = ProcessSlot::None;
@@ -237,6 +240,18 @@ impl Lifecycle {
         self.pump(now);
     }
 
+    /// The runtime said that it failed and is expected to exit; its end finishes the invocation.
+    pub(super) fn expect_exit(&mut self, now: Instant) {
+        self.peak_memory_kb();
+        if matches!(self.process, ProcessSlot::Starting | ProcessSlot::Running(_)) {
+            self.ending = Some(Ending { deadline: now + EXIT_GRACE, killed: false });
+            self.arm(now + EXIT_GRACE);
+        } else {
+            self.process = ProcessSlot::None;
+            self.finish_current(now);
+        }
+    }
+
     /// Whether there was a process to kill.
     pub(super) fn kill_process(&mut self, now: Instant) -> bool {
         let ProcessSlot::Running(process) = &mut self.process else { return false };
@@ -254,6 +269,7 @@ impl Lifecycle {
         self.ending = None;
         self.stalled = None;
         self.fresh = None;
+        self.restored = None;
         self.pollers.clear();
         self.effects.process_changed = true;
         self.pump(now);

@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use super::processes::{Ending, InitFailure, InitFailureCause, ProcessSlot};
-use super::{EXIT_GRACE, Lifecycle};
+use super::Lifecycle;
+use super::processes::{InitFailure, InitFailureCause};
 use crate::error_document::ErrorDocument;
 use crate::invocation::InvocationStatus;
 
@@ -21,6 +21,11 @@ pub enum RuntimeState {
     InvocationResponse,
     InvocationErrorResponse,
     ResponseSent,
+    /// SnapStart: blocked in `/restore/next`.
+    RestoreReady,
+    /// SnapStart: told that it was restored, and not polling yet.
+    Restoring,
+    RestoreError,
 }
 
 impl RuntimeState {
@@ -34,6 +39,9 @@ impl RuntimeState {
             Self::InvocationResponse => "InvocationResponse",
             Self::InvocationErrorResponse => "InvocationErrorResponse",
             Self::ResponseSent => "RuntimeResponseSentState",
+            Self::RestoreReady => "RestoreReady",
+            Self::Restoring => "Restoring",
+            Self::RestoreError => "RuntimeRestoreErrorState",
         }
     }
 }
@@ -63,10 +71,10 @@ pub struct Delivery {
     pub event: Bytes,
 }
 
-/// The outcome of one look at `/next`.
+/// The outcome of one look at `/next`, or at `/restore/next`, which delivers nothing.
 #[derive(Debug)]
-pub enum NextPoll {
-    Deliver(Box<Delivery>),
+pub enum NextPoll<T = Box<Delivery>> {
+    Deliver(T),
     Refused(Refusal),
     /// The poller is registered and will be woken.
     Pending,
@@ -94,7 +102,9 @@ impl Lifecycle {
         match self.state {
             RuntimeState::InitError
             | RuntimeState::InvocationResponse
-            | RuntimeState::InvocationErrorResponse => {
+            | RuntimeState::InvocationErrorResponse
+            | RuntimeState::RestoreReady
+            | RuntimeState::RestoreError => {
                 return NextPoll::Refused(self.refuse(RuntimeState::Ready));
             }
             // A process that is being ended gets nothing any more.
@@ -113,6 +123,10 @@ impl Lifecycle {
             }
             RuntimeState::ResponseSent => {
                 self.finish_current(now);
+                self.state = RuntimeState::Ready;
+            }
+            RuntimeState::Restoring => {
+                self.end_restore(now);
                 self.state = RuntimeState::Ready;
             }
             RuntimeState::Ready => {}
@@ -174,11 +188,9 @@ impl Lifecycle {
 
     /// Whether a failed init may be reported now.
     pub fn begin_init_error(&self) -> Result<(), Refusal> {
-        if self.state == RuntimeState::Started && self.ending.is_none() {
-            Ok(())
-        } else {
-            Err(self.refuse(RuntimeState::InitError))
-        }
+        // After a restore it is taken for a failed restore.
+        let expected = matches!(self.state, RuntimeState::Started | RuntimeState::Restoring);
+        if expected && self.ending.is_none() { Ok(()) } else { Err(self.refuse(RuntimeState::InitError)) }
     }
 
     /// The runtime reported a failed init: the waiting invocation gets the body, and the process is expected to exit.
@@ -193,19 +205,15 @@ impl Lifecycle {
         now: Instant,
     ) -> Result<(), Refusal> {
         self.begin_init_error()?;
+        if self.state == RuntimeState::Restoring {
+            return self.finish_restore_error(payload, content_type, error_type, now);
+        }
         self.state = RuntimeState::InitError;
-        self.peak_memory_kb();
         let requested = self.init.take().map_or(now, |init| init.requested);
         let cause = InitFailureCause::Posted { payload, content_type };
         let failure = InitFailure { status: InvocationStatus::Error, error_type, cause };
         self.fail_init(failure, now.duration_since(requested), now);
-        if matches!(self.process, ProcessSlot::Starting | ProcessSlot::Running(_)) {
-            self.ending = Some(Ending { deadline: now + EXIT_GRACE, killed: false });
-            self.arm(now + EXIT_GRACE);
-        } else {
-            self.process = ProcessSlot::None;
-            self.finish_current(now);
-        }
+        self.expect_exit(now);
         Ok(())
     }
 
@@ -213,7 +221,7 @@ impl Lifecycle {
         Refusal::InvalidTransition { from: self.state, to }
     }
 
-    pub(super) fn register(&mut self, poller: u64, waker: &Waker) -> NextPoll {
+    pub(super) fn register<T>(&mut self, poller: u64, waker: &Waker) -> NextPoll<T> {
         match self.pollers.iter_mut().find(|(id, _)| *id == poller) {
             Some((_, registered)) => registered.clone_from(waker),
             None => self.pollers.push((poller, waker.clone())),

@@ -1,3 +1,5 @@
+mod restore;
+
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
@@ -43,8 +45,12 @@ impl Drop for Process {
 
 impl Environment {
     fn new() -> Self {
+        Self::with(EnvironmentConfig::default())
+    }
+
+    fn with(config: EnvironmentConfig) -> Self {
         let (sender, results) = mpsc::channel();
-        let config = EnvironmentConfig { keep_log: true, ..EnvironmentConfig::default() };
+        let config = EnvironmentConfig { keep_log: true, ..config };
         Self { lifecycle: Lifecycle::new(config), results, sender, now: Instant::now() }
     }
 
@@ -62,6 +68,15 @@ impl Environment {
 
     fn next(&mut self) -> NextPoll {
         self.lifecycle.poll_next(0, Waker::noop(), self.now)
+    }
+
+    fn restore_next(&mut self) -> NextPoll<()> {
+        self.lifecycle.poll_restore(0, Waker::noop(), self.now)
+    }
+
+    fn restore_error(&mut self, payload: &'static str) -> Result<(), Refusal> {
+        let error_type = "Runtime.AfterRestoreError".to_owned();
+        self.lifecycle.finish_restore_error(payload.into(), JSON, error_type, self.now)
     }
 
     fn delivered(&mut self) -> Box<Delivery> {
@@ -121,7 +136,11 @@ impl Environment {
 
     /// An environment in a given state; invocation `id` is the current one where there is one.
     fn in_state(state: RuntimeState) -> Self {
-        let mut environment = Self::new();
+        Self::new().bring_to(state)
+    }
+
+    fn bring_to(mut self, state: RuntimeState) -> Self {
+        let environment = &mut self;
         match state {
             RuntimeState::Started => {}
             RuntimeState::InitError => environment.init_error("{}").unwrap(),
@@ -141,9 +160,19 @@ impl Environment {
                 environment.delivered();
                 environment.begin("id", state).unwrap();
             }
+            RuntimeState::RestoreReady => {
+                assert!(matches!(environment.restore_next(), NextPoll::Pending));
+            }
+            RuntimeState::Restoring | RuntimeState::RestoreError => {
+                environment.submit("id");
+                assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
+                if state == RuntimeState::RestoreError {
+                    environment.restore_error("{}").unwrap();
+                }
+            }
         }
         assert_eq!(environment.lifecycle.state, state);
-        environment
+        self
     }
 }
 
@@ -159,7 +188,7 @@ fn log(result: &InvokeResult) -> &str {
     std::str::from_utf8(&result.log).unwrap()
 }
 
-// ---- the table of spec runtime-api 1.8, restore apart -------------------------------------------------------------
+// ---- the table of spec runtime-api 1.8; its restore part is in `restore` -------------------------------------------------------------
 
 #[test]
 fn next_is_answered_as_the_table_says() {

@@ -1,0 +1,150 @@
+//! SnapStart: the wait in which a snapshot is taken, and the restore (spec runtime-api 1.8 and 5.2).
+//!
+//! There is one process and no snapshot here: it waits in `/restore/next` from the end of its init until the first
+//! invocation comes, and is then told that it was restored.
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+
+use super::Lifecycle;
+use super::processes::{InitFailure, InitFailureCause};
+use super::runtime_calls::{NextPoll, Refusal, RuntimeState};
+use crate::error_document::RUNTIME_EXIT_ERROR;
+use crate::invocation::InvocationStatus;
+use crate::platform_log;
+
+/// The restore, after-restore hooks included, took too long.
+const HOOK_TIMEOUT: &str = "Runtime.RestoreHookUserTimeout";
+
+/// The restore that is under way.
+#[derive(Debug)]
+pub(super) struct Restore {
+    pub(super) started: Instant,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Lifecycle {
+    /// `GET /restore/next` of poller `poller`: the end of init, and the wait for the first invocation.
+    pub fn poll_restore(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll<()> {
+        match self.state {
+            // A process that is being ended gets nothing any more.
+            RuntimeState::Started | RuntimeState::RestoreReady if self.ending.is_some() => {
+                return self.register(poller, waker);
+            }
+            RuntimeState::Started => {
+                self.end_init(now);
+                self.state = RuntimeState::RestoreReady;
+            }
+            // The same one looks again.
+            RuntimeState::RestoreReady if self.pollers.iter().any(|(id, _)| *id == poller) => {}
+            // The platform names this state here, and not RestoreReady.
+            _ => return NextPoll::Refused(self.refuse(RuntimeState::Ready)),
+        }
+        if self.queue.is_empty() {
+            return self.register(poller, waker);
+        }
+        self.forget_poller(poller);
+        self.begin_restore(now);
+        NextPoll::Deliver(())
+    }
+
+    fn begin_restore(&mut self, now: Instant) {
+        self.stalled = None;
+        self.log.drain();
+        if self.fresh.is_none() {
+            self.log.begin();
+        }
+        self.log.write_lines(platform_log::RESTORE_START);
+        let deadline = now + self.config.restore_timeout;
+        self.restore = Some(Restore { started: now, deadline: Some(deadline) });
+        self.state = RuntimeState::Restoring;
+        self.arm(deadline);
+    }
+
+    /// The first `/next` after the restore: its hooks have run.
+    pub(super) fn end_restore(&mut self, now: Instant) {
+        let Some(restore) = self.restore.take() else { return };
+        let duration = now.duration_since(restore.started);
+        self.log.drain();
+        let line = platform_log::restore_report_line(duration, InvocationStatus::Success, None);
+        self.log.write_lines(&line);
+        self.restored = Some(duration);
+    }
+
+    /// Whether a failed hook may be reported now.
+    pub fn begin_restore_error(&self) -> Result<(), Refusal> {
+        if self.state == RuntimeState::Restoring && self.ending.is_none() {
+            Ok(())
+        } else {
+            Err(self.refuse(RuntimeState::RestoreError))
+        }
+    }
+
+    /// The runtime reported that a hook failed: the waiting invocation gets the body, and the process is expected to
+    /// exit.
+    pub fn finish_restore_error(
+        &mut self,
+        payload: Bytes,
+        content_type: HeaderValue,
+        error_type: String,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.begin_restore_error()?;
+        self.state = RuntimeState::RestoreError;
+        let cause = InitFailureCause::Posted { payload, content_type };
+        self.fail_restore(InitFailure { status: InvocationStatus::Error, error_type, cause }, now);
+        self.expect_exit(now);
+        Ok(())
+    }
+
+    /// The time of the restore is up: kill the process.
+    pub(super) fn expire_restore(&mut self, now: Instant) {
+        let limit = self.config.restore_timeout;
+        let failure = InitFailure {
+            status: InvocationStatus::Timeout,
+            error_type: HOOK_TIMEOUT.to_owned(),
+            cause: InitFailureCause::Message(timeout_message(limit)),
+        };
+        self.fail_restore(failure, now);
+        self.end_process_after_timeout(now);
+    }
+
+    /// The process ended, for `reason`. Returns whether that was in a restore.
+    pub(super) fn exit_in_restore(&mut self, reason: &str, now: Instant) -> bool {
+        if self.restore.is_none() {
+            return false;
+        }
+        let failure = InitFailure {
+            status: InvocationStatus::Error,
+            error_type: RUNTIME_EXIT_ERROR.to_owned(),
+            cause: InitFailureCause::Message(reason.to_owned()),
+        };
+        self.fail_restore(failure, now);
+        true
+    }
+
+    /// The invocation that the restore was for is answered with its failure.
+    fn fail_restore(&mut self, failure: InitFailure, now: Instant) {
+        let duration =
+            self.restore.take().map_or(Duration::ZERO, |restore| now.duration_since(restore.started));
+        let error_type = Some(failure.error_type.as_str());
+        self.init_report = Some(platform_log::restore_report_line(duration, failure.status, error_type));
+        self.fail_waiting(failure, now);
+    }
+
+    /// With SnapStart an init has a report of its own, for it belongs to no invocation.
+    pub(super) fn report_snapshot_init(&mut self) {
+        if let Some(fresh) = self.fresh.filter(|_| self.config.snap_start) {
+            self.log.drain();
+            let line = platform_log::init_report_line(fresh.init, InvocationStatus::Success, None);
+            self.log.write_lines(&line);
+        }
+    }
+}
+
+fn timeout_message(limit: Duration) -> String {
+    format!("Task timed out after {:.2} seconds in the Restore phase", limit.as_secs_f64())
+}
