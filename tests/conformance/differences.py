@@ -126,6 +126,7 @@ def xray_paths(look: Look) -> Texts | None:
 
 SENT = "What is sent to the Runtime API"
 LOADING = "When a handler cannot be loaded"
+SNAPSTART = "SnapStart"
 
 DIFFERENCES: Sequence[Difference] = (
     Difference(
@@ -164,10 +165,10 @@ DIFFERENCES: Sequence[Difference] = (
     Difference(
         "init-error-content-type",
         area=SENT,
-        peer="an initialization error has no `Content-Type`",
+        peer="an initialization error has no `Content-Type`, nor has a restore error",
         ours="`Content-Type: application/json`, as other errors",
         why="It is JSON, and whoever reads it should know.",
-        pins={r"0 header content-type": ("", r"\Aapplication/json\Z")},
+        pins={r"[01] header content-type": ("", r"\Aapplication/json\Z")},
         everywhere=True,
     ),
     Difference(
@@ -227,5 +228,72 @@ DIFFERENCES: Sequence[Difference] = (
         why="The same input gives the same bytes.",
         rule=xray_paths,
         everywhere=True,
+    ),
+    Difference(
+        "snapstart-first-frame",
+        area=SNAPSTART,
+        peer="the stack trace of a hook that fails begins with a frame of `lambda_runtime_hooks_runner.py`",
+        ours="it begins with the hook",
+        why="Frames of the runtime itself say nothing about the function.",
+        pins={
+            r"[01] body": (
+                r'"  File \\"[^"]*/lambda_runtime_hooks_runner\.py\\", line \d+, in \w+\\n(?:[^"\\]|\\.)*",?',
+                "",
+            ),
+            "stdout": (
+                '\r\xa0\xa0File "[^"]*/lambda_runtime_hooks_runner\\.py", line \\d+, in \\w+\r\xa0{4}[^\r\n]*'
+                r'|"  File \\"[^"]*/lambda_runtime_hooks_runner\.py\\", line \d+, in \w+\\n(?:[^"\\]|\\.)*",?',
+                "",
+            ),
+            "frames": (
+                r'\\n\\xa0\\xa0File "[^"]*/lambda_runtime_hooks_runner\.py", line \d+, in \w+\\n(\\xa0){4}'
+                r"[^\\\n']*"
+                r'|"  File \\\\"[^"]*/lambda_runtime_hooks_runner\.py\\\\", line \d+, in \w+(?:[^"\\]|\\.)*", ?',
+                "",
+            ),
+        },
+    ),
+    Difference(
+        "snapstart-no-restore",
+        area=SNAPSTART,
+        peer="a restore that does not come is reported as the HTTP client's exception, such as "
+        "`LambdaRuntimeClientError` or `RemoteDisconnected`, with its stack trace",
+        ours="as `RuntimeApiError`, with a message that names the call and what came back, and no stack trace",
+        why="The words are each client's own; type in the header, path and exit code are the same.",
+        pins={
+            r"1 body": (
+                r'\A\{"errorMessage":".*?","errorType":"\w+","requestId":"","stackTrace":\[.*/http/.*\]\}\Z'
+                r'|\A\{"errorMessage":".*?","errorType":"\w+","requestId":"","stackTrace":\[.*awslambdaric.*\]\}\Z',
+                r'\A\{"errorMessage":"GET /runtime/restore/next.*?","errorType":"RuntimeApiError","requestId":"",'
+                r'"stackTrace":\[\]\}\Z',
+            ),
+            "stdout": (
+                r"\[ERROR\] \w+: .*call_rapid.*\n\Z",
+                r"\[ERROR\] RuntimeApiError: GET /runtime/restore/next[^\n]*\rTraceback \(most recent call last\):\n\Z",
+            ),
+        },
+    ),
+    Difference(
+        "snapstart-report-refused",
+        area=SNAPSTART,
+        peer="when the report of a failed hook is not accepted, a traceback on standard error",
+        ours="one line there, which names the call and what came back",
+        why="Nobody can do anything about the frames of the runtime. The exit code is the same, 1.",
+        pins={
+            "stderr": (
+                r"\ATraceback \(most recent call last\):\n.*(?:LambdaRuntimeClientError|RemoteDisconnected): .*\Z",
+                r"\Acaloric: POST /runtime/(?:init|restore)/error[^\n]*\n\Z",
+            )
+        },
+    ),
+    Difference(
+        "snapstart-reseeded",
+        area=SNAPSTART,
+        peer="`random.random()` and the other functions of the module continue after a restore as they were seeded "
+        "before the snapshot",
+        ours="the module's generator is seeded anew after the restore, before the hooks, also where the function had "
+        "chosen a seed; one that is to stay is set in an after-restore hook",
+        why="Every copy of a snapshot would draw the same numbers.",
+        pins={r"\d+ body": (r"\A0\.32383276483316237\Z", r"\A0\.(?!32383276483316237)\d+(?:e-\d+)?\Z")},
     ),
 )

@@ -69,7 +69,8 @@ def observe(
                 values[f"{number} header {name}"] = mask(value)
         if request.method == "POST":
             values[f"{number} body"] = mask(_text(request.body))
-            posts.append("init/error" if request.path.endswith("/init/error") else request.call)
+            whole = request.path.endswith(("/init/error", "/restore/error"))
+            posts.append("/".join(request.path.split("/")[-2:]) if whole else request.call)
     return Observation(values, tuple(posts))
 
 
