@@ -1,7 +1,7 @@
 """What Rust exports to Python."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 from typing_extensions import Self
 
@@ -300,13 +300,14 @@ def decode_json(data: bytes) -> Any:
     follows `Unable to unmarshal input: `.
     """
 
-def encode_json(value: object) -> bytes:
+def encode_json(value: object, *, default: Callable[[Any], object] | None = None) -> bytes:
     """Return `value` as compact JSON in UTF-8, by the rules that results are written with.
 
     They are those of the peer (spec runtime-api 4.6): dict keys may be str, int, float, bool or None, whatever has
     `_asdict()` is an object, `Decimal` is a bare number with all its digits, bytes inside are text, NaN and the
     infinities are written by their names. Lone surrogates are escaped. Where `orjson` is installed, dataclasses,
-    enums and what else it knows (datetime, UUID, numpy) are written too; what is inside follows the rules above.
+    enums and what else it knows (datetime, UUID, numpy) are written too; what is inside follows the rules above. With
+    `default`, that is called for a value of any such type instead, and what it returns is written.
 
     Raises `TypeError` for a value or key that has no form in JSON, `ValueError` for a container that contains itself
     or an integer of more digits than `sys.get_int_max_str_digits()`, `RecursionError` for more than 10 000 levels of
@@ -349,12 +350,54 @@ class RuntimeClient:
     def post_restore_error(self, error_type: str, body: bytes) -> None:
         """Report that a hook failed after the restore; otherwise as `post_initialization_error`."""
 
-    def run(self, handler: Callable[..., object]) -> NoReturn:
-        """Serve invocations with `handler` until the process ends.
+    def run(self, handler: Callable[..., object]) -> tuple[str, str | None, object, Exception | None]:
+        """Serve invocations with `handler` until the process ends, or until `hand_over` was called.
 
-        Returns only by raising: `caloric.errors.RuntimeApiError` when the Runtime API is gone or failed, or whatever is
-        no `Exception` (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler. To be called in the
-        main thread, where Python runs signal handlers.
+        Returns the invocation that still has to be answered then: its request id, its invocation id, and what the
+        handler returned, or None and what it raised.
+
+        Raises `caloric.errors.RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
+        (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler. To be called in the main thread, where
+        Python runs signal handlers.
+        """
+
+    def hand_over(self) -> None:
+        """Let `run` return after the handler call that is under way, or the next one. From then on its caller serves
+        the invocations, with the methods below.
+        """
+
+    def next_invocation(self) -> dict[str, Any]:
+        """Return the next invocation, waiting as long as it takes, and make it the one that `_X_AMZN_TRACE_ID`,
+        `aws_request_id` and `tenant_id` are about.
+
+        The keys are `invoke_id`, `invocation_id`, `invoked_function_arn`, `deadline_time_in_ms` (Unix time, 0 without
+        one), `x_amzn_trace_id`, `client_context` and `cognito_identity` (JSON text), `tenant_id`, `content_type` and
+        `event_body` (bytes). What was not sent is None, an ARN is empty then.
+
+        Raises `caloric.errors.RuntimeApiError` when the Runtime API is gone or failed.
+        """
+
+    def post_invocation_response(
+        self, request_id: str, body: bytes, content_type: str, invocation_id: str | None = None
+    ) -> None:
+        """Post an invocation's result.
+
+        An answer that is refused as too late or too large is told on stderr. Raises `caloric.errors.RuntimeApiError`
+        when the Runtime API is gone or failed.
+        """
+
+    def post_invocation_error(
+        self,
+        request_id: str,
+        body: bytes,
+        error_type: str,
+        xray_cause: str,
+        invocation_id: str | None = None,
+    ) -> None:
+        """Post an invocation's error.
+
+        `body` is the error document, `error_type` AWS's `Category.Reason` or a class name, `xray_cause` ASCII JSON on
+        one line, or empty. Otherwise as `post_invocation_response`.
         """
 
 def configure_search_path() -> None:

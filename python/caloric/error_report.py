@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["ErrorReport", "report_exception", "report_fault", "report_initialization_error"]
 
 # Above this the classic Runtime API may drop the connection without an answer; our choice (spec 1.5).
-_MAX_DOCUMENT = 256 * 1024
+MAX_DOCUMENT = 256 * 1024
 # The platform's own limit for X-Ray's cause, after which it crops.
-_MAX_XRAY_CAUSE = 64 * 1024
-_OWN_FOLDER = os.path.dirname(__file__)
+MAX_XRAY_CAUSE = 64 * 1024
+_OWN_FOLDER = os.path.join(os.path.dirname(__file__), "")
 
 Frame = tuple[str, int, str, str | None]
 
@@ -38,9 +38,9 @@ class ErrorReport(NamedTuple):
 
 def report_exception(error: BaseException, request_id: str) -> ErrorReport:
     """Log what a handler raised and return what is to be posted."""
-    frames = _frames(error.__traceback__)
+    frames = handler_frames(error.__traceback__)
     error_type = type(error).__name__
-    message = _message(error)
+    message = message_of(error)
     return _report(message, error_type, request_id, traceback.format_list(frames), error_type, frames)
 
 
@@ -61,9 +61,9 @@ def report_initialization_error(error: BaseException) -> ErrorReport:
     )
     if isinstance(error, InitializationError):
         return _report(str(error), error.error_type, "", error.stack_trace, error.error_type, [])
-    frames = _frames(error.__traceback__)
+    frames = handler_frames(error.__traceback__)
     error_type = type(error).__name__
-    return _report(_message(error), error_type, "", traceback.format_list(frames), error_type, frames)
+    return _report(message_of(error), error_type, "", traceback.format_list(frames), error_type, frames)
 
 
 def _report(
@@ -85,28 +85,31 @@ def _report(
     except (OSError, ValueError):
         # A closed stream, say: the error is reported all the same.
         pass
-    return ErrorReport(_encode_document(document), error_type, _xray_cause(xray_type, message, frames))
+    cause = xray_cause(xray_type, message, _working_directory(), frames)
+    return ErrorReport(fit_document(document), error_type, fit_xray_cause(cause))
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """Return the exception's text, or what went wrong in making it."""
     try:
         return str(error)
     except Exception as failure:
         return f"<exception str() failed: {type(failure).__name__}>"
 
 
-def _frames(trace: TracebackType | None) -> list[Frame]:
-    """The traceback without the runtime's own frames at its beginning."""
+def handler_frames(trace: TracebackType | None) -> list[Frame]:
+    """Return the traceback without the runtime's own frames at its beginning."""
     frames: list[Frame] = []
     for frame in traceback.extract_tb(trace):
-        if frames or os.path.dirname(frame.filename) != _OWN_FOLDER:
+        if frames or not frame.filename.startswith(_OWN_FOLDER):
             frames.append((frame.filename, frame.lineno or 0, frame.name, frame.line))
     return frames
 
 
-def _encode_document(document: dict[str, Any]) -> bytes:
+def fit_document(document: dict[str, Any]) -> bytes:
+    """Return an error document as JSON, its message and stack trace cropped where it would be too large to post."""
     body = encode_json(document)
-    if len(body) > _MAX_DOCUMENT:
+    if len(body) > MAX_DOCUMENT:
         # Deep recursion or a message that quotes its input: the ends tell the most.
         stack_trace = document["stackTrace"]
         if len(stack_trace) > 40:
@@ -114,8 +117,8 @@ def _encode_document(document: dict[str, Any]) -> bytes:
             stack_trace = [*stack_trace[:20], cut, *stack_trace[-20:]]
         document = {
             **document,
-            "errorMessage": _crop(document["errorMessage"], _MAX_DOCUMENT // 16),
-            "stackTrace": [_crop(entry, _MAX_DOCUMENT // 1024) for entry in stack_trace],
+            "errorMessage": _crop(document["errorMessage"], MAX_DOCUMENT // 16),
+            "stackTrace": [_crop(entry, MAX_DOCUMENT // 1024) for entry in stack_trace],
         }
         body = encode_json(document)
     return body
@@ -125,36 +128,52 @@ def _crop(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... [{len(text) - limit} more characters]"
 
 
-def _xray_cause(error_type: str, message: str, frames: list[Frame]) -> str:
+def _working_directory() -> str:
     try:
-        folder = os.getcwd()
+        return os.getcwd()
     except OSError:
-        folder = ""
-    paths = list(dict.fromkeys(filename for filename, *_ in frames))
+        return ""
+
+
+def xray_cause(error_type: str, message: str, folder: str, frames: list[Frame]) -> dict[str, Any]:
+    """Return X-Ray's cause (spec runtime-api 1.6)."""
     stack = [{"label": name, "path": filename, "line": line} for filename, line, name, _ in frames]
+    return {
+        "working_directory": folder,
+        "exceptions": [{"message": message, "type": error_type, "stack": stack}],
+        "paths": list(dict.fromkeys(filename for filename, *_ in frames)),
+    }
+
+
+def fit_xray_cause(cause: dict[str, Any]) -> str:
+    """Return X-Ray's cause as it goes into a header: ASCII JSON, cropped where it would be too large. Empty where even
+    that does not help.
+    """
+    (exception,) = cause["exceptions"]
+    message, stack = exception["message"], exception["stack"]
     for kept in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):
         # The outermost and the innermost frames tell the most.
         count = int(len(stack) * kept)
         half = count // 2
-        cause = {
-            "working_directory": _crop(folder, 4096),
+        cropped = {
+            "working_directory": _crop(cause["working_directory"], 4096),
             "exceptions": [
                 {
                     "message": message if kept == 1.0 else _crop(message, 2048),
-                    "type": error_type,
+                    "type": exception["type"],
                     "stack": stack if kept == 1.0 else stack[: count - half] + stack[len(stack) - half :],
                 }
             ],
-            "paths": paths if kept else [],
+            "paths": cause["paths"] if kept else [],
         }
-        text = _ascii(encode_json(cause).decode())
-        if len(text) <= _MAX_XRAY_CAUSE:
+        text = ascii_json(encode_json(cropped).decode())
+        if len(text) <= MAX_XRAY_CAUSE:
             return text
     return ""
 
 
-def _ascii(text: str) -> str:
-    """JSON text whose every character is legal in a header: escaped where it is not ASCII, or DEL."""
+def ascii_json(text: str) -> str:
+    """Return JSON text whose every character is legal in a header: escaped where it is not ASCII, or DEL."""
     if text.isascii() and "\x7f" not in text:
         return text
     units = text.encode("utf-16-be", "surrogatepass")
@@ -164,17 +183,32 @@ def _ascii(text: str) -> str:
 
 def _log(document: dict[str, Any]) -> None:
     sink = log_sink.log_sink
-    if os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+    as_json = logs_json()
+    text = log_text(log_lines(document, as_json=as_json), framed=sink.framed)
+    sink.log(text, "ERROR", json=as_json)
+
+
+def logs_json() -> bool:
+    """Whether `AWS_LAMBDA_LOG_FORMAT` asks for JSON. `caloric.logs` has the same, and imports `logging`."""
+    return os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+
+
+def log_lines(document: dict[str, Any], *, as_json: bool) -> list[str]:
+    """Return the lines of an error's log record, without their ends."""
+    if as_json:
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = encode_json({"timestamp": timestamp, "level": "ERROR", **document}).decode()
-        sink.log(line if sink.framed else line + "\n", "ERROR", json=True)
-        return
+        return [encode_json({"timestamp": timestamp, "level": "ERROR", **document}).decode()]
     head = ": ".join(part for part in (document["errorType"], document["errorMessage"]) if part)
     lines = [f"[ERROR] {head}", "Traceback (most recent call last):"]
     for entry in document["stackTrace"]:
         lines += [_unbreakable(line) for line in entry.splitlines()] or [""]
+    return lines
+
+
+def log_text(lines: list[str], *, framed: bool) -> str:
+    """Return the lines as one record."""
     # A carriage return keeps the lines one record in CloudWatch; a frame needs no such trick.
-    sink.log("\n".join(lines) if sink.framed else "\r".join(lines) + "\n", "ERROR")
+    return "\n".join(lines) if framed else "\r".join(lines) + "\n"
 
 
 def _unbreakable(line: str) -> str:

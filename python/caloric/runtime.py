@@ -56,21 +56,28 @@ def run(handler_name: str) -> "NoReturn":
         use_descriptor(int(descriptor))
     python = ".".join(map(str, sys.version_info[:3]))
     client = RuntimeClient(address, f"caloric-python/{python}-{__version__}")
+    watch = _ImportWatch(client)
+    sys.meta_path.insert(0, watch)
     if "logging" in sys.modules:
+        watch.names.discard("logging")
         _configure_logging(client)
-    else:
-        sys.meta_path.insert(0, _LoggingWatch(client))
+    vars(sys.modules["__main__"]).setdefault("__getattr__", _attribute_of_main)
+    handler: Any = None
+    failure = None
     try:
         handler = _load_handler_without_collections(handler_name)
     except Exception as error:
-        _report_initialization_error(client, error)
+        failure = error
+    if failure is not None:
+        # Not in the `except` clause: tools that report errors look at `sys.exc_info()`, which is empty with the peer.
+        _report_initialization_error(client, failure)
     try:
         # As the handler's module may have left it.
         if environ.get(b"AWS_LAMBDA_INITIALIZATION_TYPE") == b"snap-start":
             from caloric.snapshot import pass_through_snapshot
 
             pass_through_snapshot(client)
-        client.run(handler)
+        _serve(client, handler)
     except Exception as error:
         # The loop reports what a handler raises, so this is the Runtime API's failure, or a signal handler's.
         from caloric.errors import RuntimeApiError
@@ -78,6 +85,18 @@ def run(handler_name: str) -> "NoReturn":
         if not isinstance(error, RuntimeApiError):
             raise
         _fail(str(error))
+
+
+def _serve(client: RuntimeClient, handler: "Any") -> "NoReturn":
+    unanswered = None if _HOOKABLE in sys.modules else client.run(handler)
+    # From here on a tool can change what the runtime does.
+    from caloric.compat import loop
+
+    if unanswered is not None:
+        loop.answer(client, *unanswered)
+        # A large result must not stay in memory while the environment idles.
+        del unanswered
+    loop.run(client, handler)
 
 
 def _load_handler_without_collections(handler_name: str) -> "Any":
@@ -145,19 +164,37 @@ def _configure_logging(client: RuntimeClient) -> None:
     configure(client)
 
 
-class _LoggingWatch:
-    """First on `sys.meta_path` until user code imports `logging`; then logging is set up, and this is gone."""
+class _ImportWatch:
+    """First on `sys.meta_path`, for the modules in `names`: `logging` is set up right after it was imported, and
+    `awslambdaric` is Caloric's own (`caloric.compat`), whether the real one is installed or not.
+    """
 
     def __init__(self, client: RuntimeClient) -> None:
         self._client = client
+        self.names = {"logging", "awslambdaric"}
 
     def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
-        if name != "logging":
+        if name not in self.names:
             return None
-        sys.meta_path.remove(self)
+        if name == "awslambdaric":
+            from caloric.compat import package_spec
+
+            return package_spec(self._client)
+        self.names.remove(name)
         from caloric.import_hooks import find_spec_then
 
         return find_spec_then(name, path, target, lambda: _configure_logging(self._client))
+
+
+# Imported by each module of `caloric.compat.awslambdaric` through which a tool can change what the runtime does.
+_HOOKABLE = "awslambdaric.lambda_runtime_marshaller"
+
+
+def _attribute_of_main(name: str) -> "Any":
+    """`__main__.bootstrap`, by which Sentry finds what it patches: awslambdaric imports it there."""
+    if name == "bootstrap":
+        return _gcd_import("awslambdaric.bootstrap")
+    raise AttributeError(f"module '__main__' has no attribute {name!r}")
 
 
 def _report_initialization_error(client: RuntimeClient, error: Exception) -> "NoReturn":
@@ -166,10 +203,20 @@ def _report_initialization_error(client: RuntimeClient, error: Exception) -> "No
 
     report = report_initialization_error(error)
     try:
-        client.post_initialization_error(report.error_type, report.body)
+        post_initialization_error(client, report.error_type, report.body)
     except RuntimeApiError as failure:
         _fail(f"the failed initialization could not be reported: {failure}")
     raise SystemExit(1)
+
+
+def post_initialization_error(client: RuntimeClient, error_type: str, body: bytes) -> None:
+    """Report that initialization failed. Raises `caloric.errors.RuntimeApiError` when that was not accepted."""
+    if _HOOKABLE in sys.modules:
+        from caloric.compat import loop
+
+        loop.post_initialization_error(client, error_type, body)
+    else:
+        client.post_initialization_error(error_type, body)
 
 
 def _fail(message: str) -> "NoReturn":

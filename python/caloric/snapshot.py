@@ -6,6 +6,8 @@ is not imported here: where user code has not done so, there are none.
 
 import sys
 
+from caloric.runtime import post_initialization_error
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +35,11 @@ def pass_through_snapshot(client: "RuntimeClient") -> None:
             hook(*args, **kwargs)
         client.restore_next()
     except BaseException as error:
-        _fail(error, client.post_initialization_error, "Runtime.BeforeSnapshotError", _BEFORE_SNAPSHOT_FAILED)
+
+        def post(error_type: str, body: bytes) -> None:
+            post_initialization_error(client, error_type, body)
+
+        _fail(error, post, "Runtime.BeforeSnapshotError", _BEFORE_SNAPSHOT_FAILED)
     try:
         _reseed()
         for hook, args, kwargs in _registered("get_after_restore"):

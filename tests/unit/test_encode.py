@@ -703,3 +703,29 @@ except TypeError:
         timeout=60,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_default_is_asked_for_a_replacement_of_what_is_not_known() -> None:
+    asked = []
+
+    def default(value: Any) -> object:
+        asked.append(value)
+        return {"is": type(value).__name__, "value": [1.5, decimal.Decimal("1.10")]}
+
+    value = [fractions.Fraction(1), {"known": None}]
+    text = '[{"is":"Fraction","value":[1.5,1.10]},{"known":null}]'
+    assert encode_json(value, default=default) == text.encode()
+    assert asked == [value[0]]
+
+
+def test_what_default_raises_is_raised() -> None:
+    def default(value: Any) -> object:
+        raise LookupError(value)
+
+    with pytest.raises(LookupError):
+        encode_json({"a": {1}}, default=default)
+
+
+def test_a_default_that_returns_its_argument_is_a_circular_reference() -> None:
+    with pytest.raises(ValueError, match="Circular reference detected"):
+        encode_json({1}, default=lambda value: value)

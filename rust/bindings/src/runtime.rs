@@ -1,12 +1,13 @@
 //! The polling loop: next, decode, call the handler, encode, answer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use caloric_core::{Answer, AnswerKind, Call, Client, Error, Invocation, Posted, TcpConnector};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::config::Config;
 use crate::environ::ChangingVariable;
@@ -24,8 +25,15 @@ const BEGIN_FROM: usize = 4 * 1024;
 /// A connection to the Runtime API and the loop over it.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct RuntimeClient {
-    client: Mutex<Client<TcpConnector>>,
+    connection: Mutex<Connection>,
     current: Mutex<Current>,
+    /// Somebody else goes on after the handler call that is under way.
+    hand_over: AtomicBool,
+}
+
+struct Connection {
+    client: Client<TcpConnector>,
+    trace_id: ChangingVariable,
 }
 
 /// The ids that log records carry; `None` before the first invocation.
@@ -34,6 +42,14 @@ struct Current {
     request_id: Option<Py<PyString>>,
     tenant_id: Option<Py<PyString>>,
 }
+
+/// What `RuntimeClient.run` returns: request id, invocation id, and the handler's result or exception.
+type Unanswered<'py> = (
+    Bound<'py, PyString>,
+    Option<Bound<'py, PyString>>,
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+);
 
 /// An invocation's answer, on its way.
 struct Outgoing {
@@ -66,7 +82,12 @@ impl RuntimeClient {
     fn new(address: &str, user_agent: &str) -> Self {
         let mut client = Client::new(TcpConnector::new(address), user_agent);
         client.set_pipelining(Config::from_environment().pipeline);
-        Self { client: Mutex::new(client), current: Mutex::default() }
+        let connection = Connection { client, trace_id: ChangingVariable::new("_X_AMZN_TRACE_ID") };
+        Self {
+            connection: Mutex::new(connection),
+            current: Mutex::default(),
+            hand_over: AtomicBool::new(false),
+        }
     }
 
     /// Id of the invocation at hand, or of the last one; None before the first.
@@ -84,41 +105,92 @@ impl RuntimeClient {
     /// Report that initialisation failed. Raises `RuntimeApiError` when that was not accepted.
     #[pyo3(signature = (error_type, body))]
     fn post_initialization_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
-        let mut client = self.client()?;
-        let client = &mut *client;
+        let client = &mut self.connection()?.client;
         let posted = waiting(py, |wait| client.post_initialization_error(error_type, body, wait))?;
         accepted(Call::InitializationError, posted)
     }
 
     /// Wait for the restore from a snapshot. Raises `RuntimeApiError` when it does not come.
     fn restore_next(&self, py: Python<'_>) -> PyResult<()> {
-        let mut client = self.client()?;
-        let client = &mut *client;
+        let client = &mut self.connection()?.client;
         waiting(py, |wait| client.restore_next(wait))
     }
 
     /// Report that a hook failed after the restore. Raises `RuntimeApiError` when that was not accepted.
     #[pyo3(signature = (error_type, body))]
     fn post_restore_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
-        let mut client = self.client()?;
-        let client = &mut *client;
+        let client = &mut self.connection()?.client;
         let posted = waiting(py, |wait| client.post_restore_error(error_type, body, wait))?;
         accepted(Call::RestoreError, posted)
     }
 
-    /// Serve invocations with `handler` until the process ends.
+    /// Return the next invocation and make it the current one. Raises `RuntimeApiError` when there is none.
+    fn next_invocation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let Connection { client, trace_id } = &mut *self.connection()?;
+        let invocation = waiting(py, |wait| client.next_invocation(wait))?;
+        let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
+        let fields = PyDict::new(py);
+        fields.set_item("invoke_id", request_id)?;
+        fields.set_item("invocation_id", &invocation.invocation_id)?;
+        fields.set_item("invoked_function_arn", &invocation.invoked_function_arn)?;
+        fields.set_item("deadline_time_in_ms", deadline_ms(&invocation))?;
+        fields.set_item("x_amzn_trace_id", &invocation.trace_id)?;
+        fields.set_item("client_context", &invocation.client_context)?;
+        fields.set_item("cognito_identity", &invocation.cognito_identity)?;
+        fields.set_item("tenant_id", tenant_id)?;
+        let content_type = invocation.other_content_type.as_deref();
+        fields.set_item("content_type", content_type.unwrap_or("application/json"))?;
+        fields.set_item("event_body", PyBytes::new(py, client.event()))?;
+        client.release_event();
+        Ok(fields)
+    }
+
+    /// Post an invocation's result. Raises `RuntimeApiError` when the Runtime API is gone or failed.
+    #[pyo3(signature = (request_id, body, content_type, invocation_id=None))]
+    fn post_invocation_response(
+        &self,
+        py: Python<'_>,
+        request_id: &str,
+        body: &[u8],
+        content_type: &str,
+        invocation_id: Option<&str>,
+    ) -> PyResult<()> {
+        let kind = AnswerKind::Response { content_type };
+        self.post(py, &Answer { request_id, invocation_id, body, kind })
+    }
+
+    /// Post an invocation's error. Raises `RuntimeApiError` when the Runtime API is gone or failed.
+    #[pyo3(signature = (request_id, body, error_type, xray_cause, invocation_id=None))]
+    fn post_invocation_error(
+        &self,
+        py: Python<'_>,
+        request_id: &str,
+        body: &[u8],
+        error_type: &str,
+        xray_cause: &str,
+        invocation_id: Option<&str>,
+    ) -> PyResult<()> {
+        let kind = AnswerKind::Error { error_type, xray_cause };
+        self.post(py, &Answer { request_id, invocation_id, body, kind })
+    }
+
+    /// Let `run` return after the handler call that is under way, or the next one.
+    fn hand_over(&self) {
+        self.hand_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Serve invocations with `handler` until the process ends, or until `hand_over` was called: then return the
+    /// invocation that still has to be answered, as `(request id, invocation id, result, exception)`.
     ///
-    /// Returns only by raising: `RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
+    /// Raises `RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
     /// (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler.
     #[pyo3(signature = (handler))]
-    fn run(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut client = self.client()?;
-        let client = &mut *client;
+    fn run<'py>(&self, py: Python<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Unanswered<'py>> {
+        let Connection { client, trace_id } = &mut *self.connection()?;
         // The platform has work to do before the first event comes; so have we.
         waiting(py, |wait| client.request_next(wait))?;
         let context_class =
             py.import(intern!(py, "caloric.context"))?.getattr(intern!(py, "LambdaContext"))?;
-        let mut trace_id = ChangingVariable::new("_X_AMZN_TRACE_ID");
         let mut encoded = Vec::new();
         let mut outgoing: Option<Outgoing> = None;
         // Event, context and result of an invocation, until its answer is on its way.
@@ -126,11 +198,9 @@ impl RuntimeClient {
         loop {
             let invocation = waiting(py, |wait| {
                 if let Some(outgoing) = outgoing.take() {
-                    let posted = client.post(&outgoing.answer(&encoded), true, wait)?;
-                    if let Posted::Refused(refusal) = posted {
-                        let request_id = &outgoing.request_id;
-                        warn(&format!("the answer to {request_id} was not accepted: {refusal}"));
-                    }
+                    let answer = outgoing.answer(&encoded);
+                    let posted = client.post(&answer, true, wait)?;
+                    tell_refusal(&answer, posted);
                     // A large result must not stay in memory while the environment idles.
                     outgoing.release();
                     encoded.clear();
@@ -138,22 +208,31 @@ impl RuntimeClient {
                 }
                 client.next_invocation(wait)
             })?;
-            trace_id.set(py, invocation.trace_id.as_deref())?;
-            let request_id = PyString::new(py, &invocation.request_id);
-            let tenant_id = invocation.tenant_id.as_deref().map(|id| PyString::new(py, id));
-            {
-                let mut current = lock(&self.current);
-                current.request_id = Some(request_id.clone().unbind());
-                current.tenant_id = tenant_id.clone().map(Bound::unbind);
-            }
+            let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
             let call = HandlerCall {
                 handler,
                 context_class: &context_class,
                 invocation: &invocation,
                 request_id,
                 tenant_id,
+                hand_over: &self.hand_over,
             };
-            let content = call.run(client, &mut encoded, &mut leftovers)?;
+            let content = match call.run(client, &mut encoded, &mut leftovers)? {
+                Outcome::Content(content) => content,
+                Outcome::HandedOver(outcome) => {
+                    let (result, error) = match outcome {
+                        Ok(result) => (Some(result), None),
+                        Err(error) => (None, Some(error.into_value(py).into_bound(py).into_any())),
+                    };
+                    let invocation_id = invocation.invocation_id.as_deref();
+                    return Ok((
+                        call.request_id,
+                        invocation_id.map(|id| PyString::new(py, id)),
+                        result,
+                        error,
+                    ));
+                }
+            };
             let answer = Outgoing {
                 request_id: invocation.request_id,
                 invocation_id: invocation.invocation_id,
@@ -171,15 +250,50 @@ impl RuntimeClient {
 }
 
 impl RuntimeClient {
-    fn client(&self) -> PyResult<MutexGuard<'_, Client<TcpConnector>>> {
-        match self.client.try_lock() {
-            Ok(client) => Ok(client),
+    fn connection(&self) -> PyResult<MutexGuard<'_, Connection>> {
+        match self.connection.try_lock() {
+            Ok(connection) => Ok(connection),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => {
                 Err(PyRuntimeError::new_err("this RuntimeClient is already running its loop"))
             }
         }
     }
+
+    /// Make it the invocation that the environment and the log records speak of, and return its ids.
+    fn begin_invocation<'py>(
+        &self,
+        py: Python<'py>,
+        invocation: &Invocation,
+        trace_id: &mut ChangingVariable,
+    ) -> PyResult<(Bound<'py, PyString>, Option<Bound<'py, PyString>>)> {
+        trace_id.set(py, invocation.trace_id.as_deref())?;
+        let request_id = PyString::new(py, &invocation.request_id);
+        let tenant_id = invocation.tenant_id.as_deref().map(|id| PyString::new(py, id));
+        let mut current = lock(&self.current);
+        current.request_id = Some(request_id.clone().unbind());
+        current.tenant_id = tenant_id.clone().map(Bound::unbind);
+        Ok((request_id, tenant_id))
+    }
+
+    fn post(&self, py: Python<'_>, answer: &Answer<'_>) -> PyResult<()> {
+        let client = &mut self.connection()?.client;
+        let posted = waiting(py, |wait| client.post(answer, false, wait))?;
+        tell_refusal(answer, posted);
+        Ok(())
+    }
+}
+
+/// Say on stderr that an answer was too late or too large. The next invocation can be asked for.
+fn tell_refusal(answer: &Answer<'_>, posted: Posted) {
+    if let Posted::Refused(refusal) = posted {
+        warn(&format!("the answer to {} was not accepted: {refusal}", answer.request_id));
+    }
+}
+
+/// Without a usable deadline there is no time left, as the peer has it (spec runtime-api 1.3).
+fn deadline_ms(invocation: &Invocation) -> u64 {
+    invocation.deadline_ms().unwrap_or(0)
 }
 
 impl Outgoing {
@@ -216,6 +330,14 @@ struct HandlerCall<'a, 'py> {
     invocation: &'a Invocation,
     request_id: Bound<'py, PyString>,
     tenant_id: Option<Bound<'py, PyString>>,
+    hand_over: &'a AtomicBool,
+}
+
+/// What a call of the handler leads to.
+enum Outcome<'py> {
+    Content(Content),
+    /// Somebody else makes the answer of what the handler returned or raised.
+    HandedOver(PyResult<Bound<'py, PyAny>>),
 }
 
 /// Why there is no result.
@@ -239,15 +361,18 @@ impl<'py> HandlerCall<'_, 'py> {
         client: &mut Client<TcpConnector>,
         encoded: &mut Vec<u8>,
         leftovers: &mut Vec<Bound<'py, PyAny>>,
-    ) -> PyResult<Content> {
+    ) -> PyResult<Outcome<'py>> {
         let py = self.handler.py();
         let fault = match self.result(client, encoded, leftovers) {
-            Ok(content) => return Ok(content),
+            Ok(outcome) => return Ok(outcome),
             Err(fault) => fault,
         };
         let report = py.import(intern!(py, "caloric.error_report"))?;
         let report = match fault {
             Fault::Raised(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+            Fault::Raised(error) if self.hand_over.load(Ordering::Relaxed) => {
+                return Ok(Outcome::HandedOver(Err(error)));
+            }
             Fault::Raised(error) => {
                 report.call_method1(intern!(py, "report_exception"), (error, &self.request_id))?
             }
@@ -255,7 +380,7 @@ impl<'py> HandlerCall<'_, 'py> {
                 report.call_method1(intern!(py, "report_fault"), (error_type, message, &self.request_id))?
             }
         };
-        Ok(Content::Error(report.extract()?))
+        Ok(Outcome::Content(Content::Error(report.extract()?)))
     }
 
     /// Call the handler and encode its result. The objects that takes are left in `leftovers`.
@@ -264,7 +389,7 @@ impl<'py> HandlerCall<'_, 'py> {
         client: &mut Client<TcpConnector>,
         encoded: &mut Vec<u8>,
         leftovers: &mut Vec<Bound<'py, PyAny>>,
-    ) -> Result<Content, Fault> {
+    ) -> Result<Outcome<'py>, Fault> {
         let py = self.handler.py();
         // In the peer's order: a context that cannot be made is reported even if the event is broken too.
         let context = self.context()?;
@@ -274,22 +399,25 @@ impl<'py> HandlerCall<'_, 'py> {
         let event = event?;
         leftovers.push(event.clone());
         let result = self.handler.call1((event, context))?;
+        if self.hand_over.load(Ordering::Relaxed) {
+            return Ok(Outcome::HandedOver(Ok(result)));
+        }
         match result.cast_into::<PyBytes>() {
-            Ok(bytes) => Ok(Content::Bytes(bytes.unbind())),
+            Ok(bytes) => Ok(Outcome::Content(Content::Bytes(bytes.unbind()))),
             Err(error) => {
                 let result = error.into_inner();
                 leftovers.push(result.clone());
                 encode::encode(py, &result, encoded).map_err(|error| {
                     fault(py, error, "Runtime.MarshalError", "Unable to marshal response")
                 })?;
-                Ok(Content::Encoded)
+                Ok(Outcome::Content(Content::Encoded))
             }
         }
     }
 
     fn event(&self, client: &Client<TcpConnector>) -> Result<Bound<'py, PyAny>, Fault> {
         let py = self.handler.py();
-        if self.invocation.is_json {
+        if self.invocation.is_json() {
             decode::decode(py, client.event())
                 .map_err(|error| fault(py, error, "Runtime.UnmarshalError", "Unable to unmarshal input"))
         } else {
@@ -302,8 +430,7 @@ impl<'py> HandlerCall<'_, 'py> {
         let invocation = self.invocation;
         let client_context = json_header(py, invocation.client_context.as_deref(), "Client Context")?;
         let identity = json_header(py, invocation.cognito_identity.as_deref(), "Cognito Identity")?;
-        // Without a usable deadline there is no time left, as the peer has it (spec runtime-api 1.3).
-        let deadline_ms = invocation.deadline_ms().unwrap_or(0);
+        let deadline_ms = deadline_ms(invocation);
         let arn = &invocation.invoked_function_arn;
         let arguments =
             (&self.request_id, client_context, identity, deadline_ms, arn, self.tenant_id.as_ref());

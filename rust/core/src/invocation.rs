@@ -21,8 +21,8 @@ pub struct Invocation {
     pub cognito_identity: Option<String>,
     /// `Lambda-Runtime-Aws-Tenant-Id`.
     pub tenant_id: Option<String>,
-    /// The event is JSON: its Content-Type is exactly `application/json`, or missing.
-    pub is_json: bool,
+    /// The event's Content-Type, where it says that the event is no JSON ([`Self::is_json`]).
+    pub other_content_type: Option<String>,
     deadline_ms: Option<String>,
 }
 
@@ -30,7 +30,7 @@ impl Invocation {
     /// Read the headers of a complete response. An empty value counts as absent: AWS's emulator for Managed Instances
     /// sends some headers always.
     pub(crate) fn from_response(response: &ResponseBuffer) -> Result<Self, Error> {
-        let mut invocation = Self { is_json: true, ..Self::default() };
+        let mut invocation = Self::default();
         for (name, value) in response.headers().filter(|(_, value)| !value.is_empty()) {
             let text = || match std::str::from_utf8(value) {
                 Ok(text) => text.to_owned(),
@@ -53,9 +53,9 @@ impl Invocation {
                 invocation.cognito_identity = Some(text());
             } else if is(protocol::TENANT_ID) {
                 invocation.tenant_id = Some(text());
-            } else if is("content-type") {
+            } else if is("content-type") && value != b"application/json" {
                 // Exactly so: a charset or other case makes it bytes, as the peer does (spec 4.6).
-                invocation.is_json = value == b"application/json";
+                invocation.other_content_type = Some(text());
             }
         }
         if invocation.request_id.is_empty() {
@@ -66,6 +66,11 @@ impl Invocation {
             return Err(Error::InvalidRequestId { value: invocation.request_id });
         }
         Ok(invocation)
+    }
+
+    /// Whether the event is JSON: its Content-Type is exactly `application/json`, or missing.
+    pub fn is_json(&self) -> bool {
+        self.other_content_type.is_none()
     }
 
     /// `Lambda-Runtime-Deadline-Ms`: Unix time in milliseconds at which the function times out.

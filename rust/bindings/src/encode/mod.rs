@@ -38,7 +38,17 @@ const MAX_SPARE: usize = 16 << 20;
 /// `RuntimeError` for a dict that changes while it is written, and whatever Python code raises that runs on
 /// the way (`_asdict`, `items`, `__int__`).
 pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    let mut encoder = Encoder { py, out: Output::new(out), open: Vec::new() };
+    encode_with(py, value, None, out)
+}
+
+/// `encode`, with `default` called for a value of a type that it does not know: what that returns is written.
+fn encode_with<'a, 'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyAny>,
+    default: Option<&'a Bound<'py, PyAny>>,
+    out: &'a mut Vec<u8>,
+) -> PyResult<()> {
+    let mut encoder = Encoder { py, out: Output::new(out), open: Vec::new(), default };
     match encoder.walk(value) {
         Ok(()) => {
             encoder.out.finish();
@@ -50,14 +60,19 @@ pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Py
 
 /// Encode `value` as JSON. See `_rust.pyi`.
 #[pyfunction]
-pub fn encode_json<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+#[pyo3(signature = (value, *, default=None))]
+pub fn encode_json<'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyAny>,
+    default: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
     thread_local! {
         // Memory fresh from the system costs more than what is written to it, so the last call's is used
         // again.
         static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     let mut out = SPARE.take();
-    let result = encode(py, value, &mut out).map(|()| PyBytes::new(py, &out));
+    let result = encode_with(py, value, default, &mut out).map(|()| PyBytes::new(py, &out));
     if out.capacity() <= MAX_SPARE {
         out.clear();
         SPARE.set(out);
@@ -91,6 +106,8 @@ struct Encoder<'py, 'out> {
     out: Output<'out>,
     /// The containers around the one that is being written, outermost first.
     open: Vec<Open<'py>>,
+    /// The caller's help with types that are not known.
+    default: Option<&'out Bound<'py, PyAny>>,
 }
 
 impl<'py> Encoder<'py, '_> {

@@ -165,8 +165,8 @@ impl<'py> Encoder<'py, '_> {
         }
     }
 
-    /// Write a value of a type that only Python modules know: a subclass of `Decimal`, or what
-    /// `caloric._json_fallback` finds a form for. Fails with `TypeError` in the peer's words where there is
+    /// Write a value of a type that only Python code knows: a subclass of `Decimal`, or what the caller's `default`,
+    /// or else `caloric._json_fallback`, finds a form for. Fails with `TypeError` in the peer's words where there is
     /// none.
     fn put_by_python(&mut self, value: Bound<'py, PyAny>) -> Result<(), Raised> {
         let py = self.py;
@@ -179,6 +179,11 @@ impl<'py> Encoder<'py, '_> {
             }
             let text = value.str().map_err(|error| Raised::from(py, error))?;
             return self.put_text(text.into_any());
+        }
+        if let Some(default) = self.default {
+            let replacement = default.call1((&value,)).map_err(|error| Raised::from(py, error))?;
+            self.push_stand(value)?;
+            return self.put_value(&replacement);
         }
         let (json, replacement) = py
             .import(intern!(py, "caloric._json_fallback"))

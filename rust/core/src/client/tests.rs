@@ -375,7 +375,8 @@ fn headers_are_found_in_any_case_and_empty_ones_are_absent() {
     assert_eq!(invocation.cognito_identity.as_deref(), Some("{\"a\":\"日本\"}"));
     assert_eq!(invocation.tenant_id.as_deref(), Some("blue"));
     assert_eq!(invocation.invoked_function_arn, "");
-    assert!(!invocation.is_json, "only exactly application/json is JSON");
+    assert!(!invocation.is_json(), "only exactly application/json is JSON");
+    assert_eq!(invocation.other_content_type.as_deref(), Some("application/json; charset=utf-8"));
 }
 
 #[test]
