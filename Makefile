@@ -15,8 +15,6 @@ CARGO := PYO3_PYTHON=$(CURDIR)/$(PY) cargo
 # The tests mostly wait for the processes they start. A file stays on one worker: it may share what it has asked the peer.
 export SIDE_BY_SIDE := -n 3 --dist loadfile
 
-FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = $(basename $(notdir $(wildcard rust/fuzz/fuzz_targets/*.rs)))
 PYTHON_CODE = $(wildcard python/caloric tests bench examples tools)
 
 # Used as a recipe's first line: stops with one sentence when cargo or CPython is missing. $(error) and not a failing
@@ -90,14 +88,17 @@ wheel: ## Build a wheel for .venv's Python into dist/
 	@tools/setup wheel
 
 .PHONY: fuzz
-fuzz: ## Fuzz the HTTP code, FUZZ_SECONDS (60) for each target; needs nightly Rust and cargo-fuzz
-	$(if $(shell cargo +nightly fuzz --version 2>/dev/null),,$(error fuzzing needs nightly Rust and cargo-fuzz: \
-	  'rustup toolchain install nightly' and 'cargo install cargo-fuzz'))
-	@cd rust/fuzz && for target in $(FUZZ_TARGETS); do \
-	  mkdir -p "corpus/$$target" "seeds/$$target"; \
-	  cargo +nightly fuzz run --fuzz-dir . "$$target" "corpus/$$target" "seeds/$$target" -- \
-	    -dict=http.dict -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
-	done
+fuzz: ## Fuzz HTTP code, encoder and decoder, FUZZ_SECONDS (60) for each target
+	$(need_tools)
+	@tools/setup fuzz
+	@tools/fuzz
+
+.PHONY: soak
+soak: ## A million invocations of one process: nothing lost, crossed or kept; the result under bench/results
+	$(need_tools)
+	@tools/setup develop
+	@tools/setup extras local bench
+	@$(PY) -m bench.soak
 
 .PHONY: clean
 clean: ## Remove everything that was built or fetched, but not a CARGO_TARGET_DIR of yours

@@ -4,8 +4,9 @@
 use pyo3::prelude::*;
 
 mod config;
-mod decode;
-mod encode;
+// Public for the fuzz targets.
+pub mod decode;
+pub mod encode;
 #[cfg(feature = "endpoint")]
 mod endpoint;
 mod environ;
