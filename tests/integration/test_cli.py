@@ -432,3 +432,19 @@ def test_breakpoint_opens_the_debugger_and_the_time_limit_waits(write_function: 
         assert os.waitstatus_to_exitcode(status) == 0
     finally:
         os.close(terminal)
+
+
+def test_a_tenant_and_a_trace_context_reach_the_handler(write_function: WriteFunction) -> None:
+    folder = write_function("def handler(event, context): return [context.tenant_id, context.w3c()]")
+    context = '{"w3c": {"traceparent": "00-1", "tracestate": 1}}'
+    run = caloric(
+        "invoke", "app.handler", "--tenant-id", "blue 1", "--client-context", context, folder=folder
+    )
+    assert json.loads(run.stdout) == ["blue 1", {"traceparent": "00-1"}]
+
+
+@pytest.mark.parametrize("tenant", ["", "a" * 257, "größe", "a\tb", "a,b"])
+def test_a_tenant_id_that_aws_would_not_take_is_the_users_mistake(tenant: str) -> None:
+    run = caloric("invoke", "app.handler", "--tenant-id", tenant)
+    assert run.returncode == 2
+    assert b"is no tenant id: 1 to 256 ASCII letters" in run.stderr

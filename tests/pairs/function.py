@@ -57,7 +57,13 @@ class Function(Protocol):
     log_file: Path
 
     def invoke_bytes(
-        self, event: bytes, *, client_context: str | None = None, cognito_identity: str | None = None
+        self,
+        event: bytes,
+        *,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         """Invoke with an event as it is on the wire."""
 
@@ -77,7 +83,13 @@ class _Logged:
     log_file: Path
 
     def invoke_bytes(
-        self, event: bytes, *, client_context: str | None = None, cognito_identity: str | None = None
+        self,
+        event: bytes,
+        *,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         raise NotImplementedError
 
@@ -109,12 +121,22 @@ class RieFunction(_Logged):
         self.log_file = log_file
 
     def invoke_bytes(
-        self, event: bytes, *, client_context: str | None = None, cognito_identity: str | None = None
+        self,
+        event: bytes,
+        *,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         assert cognito_identity is None, "AWS's emulator has no way to send one"
         headers = {"Content-Type": "application/json"}
         if client_context is not None:
             headers["X-Amz-Client-Context"] = base64.b64encode(client_context.encode()).decode()
+        if tenant_id is not None:
+            headers["X-Amz-Tenant-Id"] = tenant_id
+        if trace_id is not None:
+            headers["X-Amzn-Trace-Id"] = trace_id
         connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
         with contextlib.closing(connection):
             connection.request("POST", INVOKE_PATH, event, headers)
@@ -131,10 +153,20 @@ class EndpointFunction(_Logged):
         self.log_file = log_file
 
     def invoke_bytes(
-        self, event: bytes, *, client_context: str | None = None, cognito_identity: str | None = None
+        self,
+        event: bytes,
+        *,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        tenant_id: str | None = None,
+        trace_id: str | None = None,
     ) -> Answer:
         result = self.environment.invoke(
-            event, client_context=client_context, cognito_identity=cognito_identity
+            event,
+            client_context=client_context,
+            cognito_identity=cognito_identity,
+            tenant_id=tenant_id,
+            trace_id=trace_id,
         )
         return Answer(result.payload, result.function_error is not None)
 

@@ -17,6 +17,7 @@ from caloric.cli.options import (
     add_later,
     add_snapstart_option,
     check_program,
+    tenant_id,
     whole_number,
 )
 
@@ -75,6 +76,12 @@ def main(argv: Sequence[str]) -> int:
         "--client-context", metavar="JSON", help="what the handler finds in context.client_context"
     )
     parser.add_argument(
+        "--tenant-id",
+        metavar="ID",
+        type=tenant_id,
+        help="what the handler finds in context.tenant_id: the tenant of a function with tenant isolation",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="print one JSON document per invocation: result, error, logs, and the time of every phase",
@@ -105,7 +112,9 @@ def main(argv: Sequence[str]) -> int:
     )
     with environment, _runtime(environment, command, options):
         for _ in range(options.repeat):
-            result = environment.invoke(event, client_context=options.client_context)
+            result = environment.invoke(
+                event, client_context=options.client_context, tenant_id=options.tenant_id
+            )
             if result.error_type == "Runtime.InvalidEntrypoint":
                 raise UserMistake(_error_message(result))
             failed = failed or result.function_error is not None

@@ -67,6 +67,18 @@ def variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def tenant_id(text: str) -> str:
+    """Convert a tenant's id, which has AWS's length and characters (spec lambda-service 1.1)."""
+    if not 1 <= len(text) <= 256 or not _TENANT_ID_CHARACTERS.issuperset(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no tenant id: 1 to 256 ASCII letters, digits, blanks and any of ._:/=+-@"
+        )
+    return text
+
+
+_TENANT_ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/=+-@ ")
+
+
 def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, memory_mb: int) -> None:
     """Add what configures a function, with these defaults."""
     group = parser.add_argument_group("the function")

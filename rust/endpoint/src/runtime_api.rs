@@ -479,7 +479,11 @@ fn too_large() -> Answered {
 fn refused(refusal: Refusal) -> Answered {
     match refusal {
         Refusal::InvalidRequestId => error(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID"),
-        Refusal::InvokeTimeout => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
+        // What the platform says to an answer for another attempt is not known; newer clients expect 410, as for one
+        // that comes too late, and 400 would be the alternative (spec runtime-api 6.5).
+        Refusal::InvokeTimeout | Refusal::OtherAttempt => {
+            error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
+        }
         Refusal::InvalidTransition { from, to } => {
             let message = format!(
                 "State transition from {} to {} failed for runtime. Error: State transition is not allowed",

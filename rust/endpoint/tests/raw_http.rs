@@ -426,6 +426,34 @@ fn a_foreign_invocation_id_is_410() {
 }
 
 #[test]
+fn a_retry_of_a_request_is_another_attempt_and_takes_only_its_own_answer() {
+    let environment = environment();
+    let (mut client, first) = running(&environment);
+    let again = client.ask(NEXT);
+    let id_of = |answer: &Answer| answer.header("Lambda-Runtime-Invocation-Id").unwrap().to_owned();
+    let first_id = id_of(&again);
+    let echoed = |id: &str, body: &str| response(&format!("Lambda-Runtime-Invocation-Id: {id}\r\n"), body);
+    assert_eq!(client.ask(echoed(&first_id, "1")).status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&first).answer.payload, "1");
+    let retry = invoke(&environment, "{}");
+    let delivered = client.receive();
+    assert_eq!(delivered.header("Lambda-Runtime-Aws-Request-Id"), Some("the-id"));
+    let second_id = id_of(&delivered);
+    assert_ne!(first_id, second_id);
+    assert_eq!(client.ask(echoed(&first_id, "late")).status, 410);
+    let error = post(
+        "/2018-06-01/runtime/invocation/the-id/error",
+        &format!("Lambda-Runtime-Invocation-Id: {first_id}\r\n"),
+        "{}",
+    );
+    assert_eq!(client.ask(error).status, 410);
+    assert_eq!(client.ask(echoed(&second_id, "2")).status, 202);
+    client.send(NEXT);
+    assert_eq!(result(&retry).answer.payload, "2", "the late answers changed nothing");
+}
+
+#[test]
 fn an_answer_after_the_timeout_is_410_and_polling_goes_on() {
     let environment = environment();
     let request = InvocationRequest {

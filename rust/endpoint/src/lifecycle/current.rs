@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::processes::ProcessSlot;
-use super::runtime_calls::{Delivery, Posted, RuntimeState};
+use super::runtime_calls::{Delivery, Posted, Refusal, RuntimeState};
 use super::{Effects, Lifecycle};
 use crate::environment::EnvironmentConfig;
 use crate::error_document::{self, ErrorDocument};
@@ -270,6 +270,14 @@ impl Current {
 
     pub(super) fn is(&self, request_id: &str) -> bool {
         self.invocation.request_id == request_id
+    }
+
+    /// Whether an answer that names an attempt means this one; one that names none, as of an older client, does.
+    pub(crate) fn check_attempt(&self, invocation_id: Option<&[u8]>) -> Result<(), Refusal> {
+        match invocation_id {
+            Some(id) if !id.is_empty() && id != self.invocation_id.as_bytes() => Err(Refusal::OtherAttempt),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn delivery(&self) -> Delivery {

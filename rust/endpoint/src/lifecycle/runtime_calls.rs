@@ -53,8 +53,10 @@ pub enum Refusal {
     InvalidRequestId,
     /// 403: not now.
     InvalidTransition { from: RuntimeState, to: RuntimeState },
-    /// 410: an answer to an attempt that is over.
+    /// 410: the invocation is over.
     InvokeTimeout,
+    /// The answer names another attempt of the invocation than the one that runs.
+    OtherAttempt,
 }
 
 /// Everything a runtime is told about an invocation.
@@ -161,8 +163,8 @@ impl Lifecycle {
             let late = self.expired.iter().any(|expired| expired == request_id);
             return Err(if late { Refusal::InvokeTimeout } else { Refusal::InvalidRequestId });
         };
-        let stale = invocation_id.is_some_and(|id| !id.is_empty() && id != current.invocation_id.as_bytes());
-        if current.outcome.is_some() || stale {
+        current.check_attempt(invocation_id)?;
+        if current.outcome.is_some() {
             return Err(Refusal::InvokeTimeout);
         }
         if self.state != RuntimeState::Running {

@@ -381,7 +381,7 @@ fn a_stale_invocation_id_is_gone_and_a_missing_one_accepted() {
     let current = environment.delivered().invocation_id;
     let mut begin =
         |id: Option<&[u8]>| environment.lifecycle.begin_answer("id", id, RuntimeState::InvocationResponse);
-    assert_eq!(begin(Some(b"stale")), Err(Refusal::InvokeTimeout));
+    assert_eq!(begin(Some(b"stale")), Err(Refusal::OtherAttempt));
     assert_eq!(begin(Some(current.as_bytes())), Ok(1));
     let mut environment = Environment::in_state(RuntimeState::Running);
     let empty = environment.lifecycle.begin_answer("id", Some(b""), RuntimeState::InvocationResponse);
