@@ -151,7 +151,7 @@ def fit_xray_cause(cause: dict[str, Any]) -> str:
     """
     (exception,) = cause["exceptions"]
     message, stack = exception["message"], exception["stack"]
-    for kept in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0):
+    for limit, kept in ((None, 1.0), *((2048, share) for share in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0))):
         # The outermost and the innermost frames tell the most.
         count = int(len(stack) * kept)
         half = count // 2
@@ -159,7 +159,7 @@ def fit_xray_cause(cause: dict[str, Any]) -> str:
             "working_directory": _crop(cause["working_directory"], 4096),
             "exceptions": [
                 {
-                    "message": message if kept == 1.0 else _crop(message, 2048),
+                    "message": message if limit is None else _crop(message, limit),
                     "type": exception["type"],
                     "stack": stack if kept == 1.0 else stack[: count - half] + stack[len(stack) - half :],
                 }

@@ -50,6 +50,8 @@ class Case:
     """Text that the peer's posts, output or error output contain: what the case is about."""
     differs: tuple[str, ...] = ()
     """Ids of the differences that this case shows, of those that do not apply everywhere. Each must show."""
+    ours: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of what we show, by its name, where a difference allows it and the peer has nothing to compare with."""
     masks: Mapping[str, str] = field(default_factory=dict)
     """Patterns of what is different in every run, and what to put in their place."""
 

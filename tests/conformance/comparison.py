@@ -29,7 +29,10 @@ class Verdict:
 def compare(case: Case, way: str, peer: Observation, ours: Observation) -> Verdict:
     """Compare a run of awslambdaric with one of ours."""
     verdict = Verdict(set(), [])
-    applicable = [d for d in DIFFERENCES if (d.everywhere or d.id in case.differs) and way in d.ways]
+    # What a case names comes before what may show anywhere, and after the spelling of JSON, which all of them rest on.
+    named = [d for d in DIFFERENCES if d.id in case.differs]
+    anywhere = [d for d in DIFFERENCES if d.everywhere and d.id not in case.differs]
+    applicable = [d for d in (anywhere[0], *named, *anywhere[1:]) if way in d.ways]
     names = {**dict.fromkeys(peer.values), **dict.fromkeys(ours.values)}
     for name in names:
         theirs, own = peer.values.get(name), ours.values.get(name)

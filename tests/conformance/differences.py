@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from tests.conformance.case import MODERN
 from tests.conformance.json_tokens import render, tokens
@@ -96,13 +96,27 @@ def json_spelling(look: Look) -> Texts | None:
     theirs, own = tokens(look.peer), tokens(look.ours)
     if theirs is None or own is None:
         return None
-    modern = look.case.environment.get("AWS_EXECUTION_ENV") == MODERN["AWS_EXECUTION_ENV"]
     in_header = "header" in look.name
-    if look.peer != render(theirs, blanks=True, escapes=not modern):
+    if look.peer != render(theirs, blanks=True, escapes=not is_modern(look.case)):
         return None
-    if look.ours != render(own, blanks=False, escapes=in_header):
+    if look.ours.replace("\\u007f", "\x7f") != render(own, blanks=False, escapes=in_header):
         return None
     return render(theirs, blanks=False, escapes=True), render(own, blanks=False, escapes=True)
+
+
+def is_modern(case: Case) -> bool:
+    """Whether the peer is in its 3.12+ mode."""
+    return case.environment.get("AWS_EXECUTION_ENV") == MODERN["AWS_EXECUTION_ENV"]
+
+
+def init_error_latin_1(look: Look) -> Texts | None:
+    """The peer's document in Latin-1."""
+    if look.name != "0 body" or not is_modern(look.case):
+        return None
+    text = look.peer.encode("utf-8", "surrogateescape").decode("latin-1")
+    if text == look.peer:
+        return None
+    return json_spelling(replace(look, peer=text))
 
 
 def error_type_header(look: Look) -> Texts | None:
@@ -110,23 +124,231 @@ def error_type_header(look: Look) -> Texts | None:
     header = re.fullmatch(r"(\d+) header lambda-runtime-function-error-type", look.name)
     if header is None or look.peer:
         return None
-    return ("", "") if look.ours == json.loads(look.our_run[f"{header[1]} body"])["errorType"] else None
+    error_type = decoded(look.our_run[f"{header[1]} body"]).get("errorType")
+    # What a header cannot hold is a blank.
+    return ("", "") if look.ours == re.sub(r"[\x00-\x1f\x7f]", " ", str(error_type)) else None
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """The object in JSON text; an empty one where it is something else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def xray_paths(look: Look) -> Texts | None:
     """The same paths, in an order of the peer's that is another one each time; ours is the stack's."""
     if not look.name.endswith("xray-error-cause"):
         return None
-    theirs, own = json.loads(look.peer), json.loads(look.ours)
+    theirs, own = decoded(look.peer), decoded(look.ours)
+    if not theirs or not own:
+        return None
     stack = [frame["path"] for frame in own["exceptions"][0]["stack"]]
     if sorted(theirs["paths"]) != sorted(own["paths"]) or own["paths"] != list(dict.fromkeys(stack)):
         return None
     return json.dumps({**theirs, "paths": own["paths"]}), json.dumps(own)
 
 
+def orjson_knows(look: Look) -> Texts | None:
+    """An error's post becomes a response's."""
+    if look.name == "calls":
+        return look.peer.replace("/error over", "/response over"), look.ours
+    if "Runtime.MarshalError" not in look.peers_run["1 body"] or not look.our_run["1 body"]:
+        return None
+    if look.name == "stdout":
+        pattern = r"\[ERROR\] Runtime\.MarshalError: Unable to marshal response: [^\r\n]*\r[^\r\n]*\n"
+        return re.sub(pattern, "", look.peer), look.ours
+    if look.name == "1 body":
+        pattern = r'\{"errorMessage": ?"Unable to marshal response: .*"stackTrace": ?\[\]\}'
+        return ("", "") if re.fullmatch(pattern, look.peer) and as_pinned(look) else None
+    if look.name == "1 header lambda-runtime-function-xray-error-cause":
+        return ("", "") if not look.ours else None
+    return None
+
+
+def as_pinned(look: Look) -> bool:
+    """Whether we show what the case says we do."""
+    pinned = look.case.ours.get(look.name)
+    return pinned is not None and re.fullmatch(pinned, look.ours, re.DOTALL) is not None
+
+
+def survives(ended: str) -> Callable[[Look], Texts | None]:
+    """The peer's process ends with the error `ended` where ours posts, and goes on."""
+
+    def rule(look: Look) -> Texts | None:
+        name, peer, ours = look.name, look.peer, look.ours
+        number, _, kind = name.rpartition(" header ")
+        if name == "exit":
+            explained = (peer, ours) == ("exit status 1", "still waiting")
+        elif name == "calls":
+            explained = ours.startswith(f"{peer}\nPOST ")
+        elif name == "stderr":
+            explained = not ours and re.fullmatch(rf"Traceback .*\n{ended}\n", peer, re.DOTALL) is not None
+        elif kind == "content-type":
+            explained = not peer and ours == "application/json"
+        elif kind == "lambda-runtime-function-xray-error-cause":
+            message = decoded(look.our_run[f"{number} body"]).get("errorMessage")
+            explained = not peer and decoded(ours)["exceptions"][0]["message"] == message
+        else:
+            explained = not peer and as_pinned(look)
+        return ("", "") if explained else None
+
+    return rule
+
+
+def refused_answers(look: Look) -> Texts | None:
+    """The peer's process ends where ours goes on."""
+    if look.name == "exit":
+        return ("", "") if (look.peer, look.ours) == ("exit status 1", "still waiting") else None
+    if look.name == "calls" and look.ours.startswith(look.peer):
+        return "", ""
+    if look.name == "stderr":
+        ended = r"Traceback .*\nRuntimeError: Failed to post invocation (response|error)\n"
+        line = r"caloric: the answer to id-\d was not accepted: [^\n]*\n"
+        return (
+            ("", "") if re.fullmatch(ended, look.peer, re.DOTALL) and re.fullmatch(line, look.ours) else None
+        )
+    if look.name == "stdout":
+        line = r"Failed to post handler success response\. Http response code: \d+\.[^\n]*\n"
+        failed = rf"\[ERROR\] \[\d+\] LAMBDA_RUNTIME {line}"
+        found = re.sub(failed, "", look.peer)
+        return (found, look.ours) if found != look.peer else None
+    # What is asked and posted afterwards.
+    after = re.match(r"(\d+) ", look.name)
+    last = max(int(name.split()[0]) for name in look.peers_run.values if name[0].isdigit())
+    if after is not None and int(after[1]) > last and not look.peer:
+        return "", ""
+    return None
+
+
+# A frame in a traceback, also in that of an exception group, with its source lines.
+_FRAME = (
+    r'(?:  \| )?  File "(?:[^"]*/{folder}/[^"/]*|<frozen runpy>|[^"]*/runpy\.py|[^"]*/importlib/__init__\.py)", '
+    r"line \d+, in [^\n]*\n(?:(?:  \| )?    [^\n]*\n)*"
+)
+_WARNING = r"(?m)^[^\n]*/{folder}/[^/\n]*\.py:\d+: (\w+Warning: [^\n]*\n)  [^\n]*\n"
+
+
+def runtime_frames(look: Look) -> Texts | None:
+    """Tracebacks without the runtime's own frames, and warnings that are laid at its door without the place."""
+    if look.name != "stderr":
+        return None
+    texts = []
+    for folder, text in (("awslambdaric", look.peer), ("caloric", look.ours)):
+        shorter = re.sub(_FRAME.replace("{folder}", folder), "", text)
+        texts.append(re.sub(_WARNING.replace("{folder}", folder), r"\1", shorter))
+    return (texts[0], texts[1]) if texts[0] != look.peer and texts[1] != look.ours else None
+
+
+def own_frames(look: Look) -> Texts | None:
+    """Stack traces without the runtime's own frames."""
+    if look.name == "stdout":
+        texts = [
+            re.sub(rf'\r\xa0\xa0File "[^"]*/{folder}/[^"/]*", line \d+, in \w+\r\xa0{{4}}[^\r\n]*', "", text)
+            for folder, text in (("awslambdaric", look.peer), ("caloric", look.ours))
+        ]
+        return (texts[0], texts[1]) if texts[0] != look.peer else None
+    if not is_json_text(look.name):
+        return None
+    theirs, own = decoded(look.peer), decoded(look.ours)
+    if "/awslambdaric/" not in look.peer or not theirs or not own:
+        return None
+    for folder, document in (("/awslambdaric/", theirs), ("/caloric/", own)):
+        if "stackTrace" in document:
+            document["stackTrace"] = [
+                entry for entry in document["stackTrace"] if folder not in entry.split("\n")[0]
+            ]
+        for exception in document.get("exceptions", ()):
+            exception["stack"] = [frame for frame in exception["stack"] if folder not in frame["path"]]
+            document["paths"] = sorted(path for path in document["paths"] if folder not in path)
+    return json.dumps(theirs), json.dumps(own)
+
+
+def recursion_depth(look: Look) -> Texts | None:
+    """Numbers of repeated frames that are nearly the same."""
+    repeated = re.compile(r"Previous line repeated (\d+) more times")
+    theirs, own = repeated.findall(look.peer), repeated.findall(look.ours)
+    if theirs and len(theirs) == len(own):
+        near = all(abs(int(one) - int(other)) <= 40 for one, other in zip(theirs, own, strict=True))
+        return (repeated.sub("repeated", look.peer), repeated.sub("repeated", look.ours)) if near else None
+    if "RecursionError" not in look.ours or "[Previous" in look.ours:
+        return None
+    # Functions that call each other, and are not counted: all but the end is equal.
+    pairs = enumerate(zip(look.peer, look.ours, strict=False))
+    same = next((i for i, (one, other) in pairs if one != other), min(len(look.peer), len(look.ours)))
+    longer, shorter = max(len(look.peer), len(look.ours)), min(len(look.peer), len(look.ours))
+    return ("", "") if same > 0.9 * longer and longer < 1.1 * shorter else None
+
+
+def xray_cropped(look: Look) -> Texts | None:
+    """Our part of a cause that is too large; the peer's is whole, or left out from 1 MiB on."""
+    if not look.name.endswith("xray-error-cause") or len(look.ours) > 64 * 1024:
+        return None
+    own = decoded(look.ours)
+    number = look.name.split()[0]
+    whole = decoded(look.peers_run[f"{number} header lambda-runtime-function-xray-error-cause"])
+    if not whole:
+        return ("", "") if len(look.peers_run[f"{number} body"]) > 1024 * 1024 else None
+    # Paths are masked, so it was longer.
+    if len(look.peer) <= 32 * 1024:
+        return None
+    theirs, ours = whole["exceptions"][0], own["exceptions"][0]
+    message = re.sub(r"\.\.\. \[\d+ more characters\]\Z", "", ours["message"])
+    kept = all(frame in theirs["stack"] for frame in ours["stack"]) and {*own["paths"]} <= {*whole["paths"]}
+    return ("", "") if kept and theirs["message"].startswith(message) and ours["stack"] else None
+
+
+def document_cropped(look: Look) -> Texts | None:
+    """Our part of an error document above 256 KiB."""
+    theirs, own = decoded(look.peer), decoded(look.ours)
+    if not look.name.endswith(" body") or len(look.peer.encode()) <= 256 * 1024 or not own:
+        return None
+    for name, value in own.items():
+        if not isinstance(value, str) or not isinstance(theirs[name], str):
+            continue
+        whole = re.sub(r"\.\.\. \[\d+ more characters\]\Z", "", value)
+        if not theirs[name].startswith(whole):
+            return None
+        theirs[name] = own[name] = whole
+    return json.dumps(theirs), json.dumps(own)
+
+
+def bootstrap_file(look: Look) -> Texts | None:
+    """The function's first frames, of a file called bootstrap.py, which only we keep."""
+    frame = r'File "<task>/bootstrap\.py", line \d+, in '
+    patterns = {
+        "stdout": rf"\r\xa0\xa0{frame}\w+\r\xa0{{4}}[^\r\n]*",
+        "body": rf'"  {frame}\w+\\n    (?:[^"\\]|\\.)*",?'.replace('File "', r'File \\"').replace(
+            '.py"', r'.py\\"'
+        ),
+        "lambda-runtime-function-xray-error-cause": r'\{"label":"\w+","path":"<task>/bootstrap\.py","line":\d+\},?',
+    }
+    pattern = patterns.get(look.name.split()[-1])
+    if pattern is None or "bootstrap.py" in look.peer:
+        return None
+    own = re.sub(pattern, "", look.ours, count=1)
+    if own == look.ours:
+        return None
+    return look.peer, own.replace('"paths":["<task>/bootstrap.py",', '"paths":[').replace(
+        '"stackTrace":[ ', '"stackTrace":['
+    )
+
+
+def asked_once(look: Look) -> Texts | None:
+    """What `str()` of an exception prints, twice under the peer."""
+    printed = re.match(r"(.*\n)\1", look.peer)
+    return (look.peer[printed.end(1) :], look.ours) if look.name == "stdout" and printed is not None else None
+
+
 SENT = "What is sent to the Runtime API"
 LOADING = "When a handler cannot be loaded"
 SNAPSTART = "SnapStart"
+
+ERRORS = "Errors"
+RESULTS = "Results and events"
+REFUSED = "Answers of the Runtime API"
 
 DIFFERENCES: Sequence[Difference] = (
     Difference(
@@ -138,6 +360,28 @@ DIFFERENCES: Sequence[Difference] = (
         why="Fewer bytes and less work; it is the same JSON: order, numbers and strings are equal.",
         rule=json_spelling,
         everywhere=True,
+    ),
+    Difference(
+        "init-error-latin-1",
+        area=LOADING,
+        peer="where `AWS_EXECUTION_ENV` says Python 3.12 or later, the error is sent in Latin-1: `é` is no valid UTF-8",
+        ours="always UTF-8",
+        why="A bug of the peer: whoever reads the error gets broken text.",
+        rule=init_error_latin_1,
+    ),
+    Difference(
+        "init-error-lost",
+        area=LOADING,
+        peer="there, an error with characters beyond Latin-1 is never sent: the process ends with a "
+        "`UnicodeEncodeError`",
+        ours="sent",
+        why="A bug of the peer: Lambda is told nothing but that the process ended.",
+        pins={
+            "calls": ("", r"\APOST /2018-06-01/runtime/init/error over connection 0\Z"),
+            "stderr": (r"\ATraceback .*\nUnicodeEncodeError: 'latin-1' codec can't encode [^\n]*\n\Z", ""),
+            "0 body": ("", r'\A\{"errorMessage":".*\]\}\Z'),
+            "0 header lambda-runtime-function-error-type": ("", r"\ARuntimeError\Z"),
+        },
     ),
     Difference(
         "user-agent",
@@ -228,6 +472,116 @@ DIFFERENCES: Sequence[Difference] = (
         why="The same input gives the same bytes.",
         rule=xray_paths,
         everywhere=True,
+    ),
+    Difference(
+        "runtime-frames",
+        area=ERRORS,
+        peer="the traceback of what ends the process (`KeyboardInterrupt`, say) begins with frames of `awslambdaric`",
+        ours="with frames of `caloric`",
+        why="It is another program. The function's own frames and what follows are equal.",
+        rule=runtime_frames,
+        everywhere=True,
+    ),
+    Difference(
+        "recursion-depth",
+        area=ERRORS,
+        peer="`[Previous line repeated 981 more times]`",
+        ours="a few more or less",
+        why="How deep recursion may go counts the runtime's own frames too.",
+        rule=recursion_depth,
+        everywhere=True,
+    ),
+    Difference(
+        "own-frames",
+        area=ERRORS,
+        peer="the stack trace of a handler that cannot be called, or is written in C, is the frame of awslambdaric's "
+        "that called it; an exception object that is raised again, or out of a method of `context`, has such frames "
+        "in between",
+        ours="no frame of the runtime's, but those of `context`'s methods",
+        why="The caller is not written in Python, and its line would tell nobody anything.",
+        rule=own_frames,
+        everywhere=True,
+    ),
+    Difference(
+        "bootstrap-file",
+        area=ERRORS,
+        peer="frames of a function's own file called `bootstrap.py` are missing at the beginning of a stack trace",
+        ours="there",
+        why="The peer takes them for its own.",
+        rule=bootstrap_file,
+    ),
+    Difference(
+        "xray-cropped",
+        area=ERRORS,
+        peer="X-Ray's cause is sent whole up to 1 MiB, and not at all from there on",
+        ours="cropped to 64 KiB: the message's beginning, the first and the last frames",
+        why="The platform crops at 64 KiB, and not that well.",
+        rule=xray_cropped,
+        everywhere=True,
+    ),
+    Difference(
+        "document-cropped",
+        area=ERRORS,
+        peer="error documents of any size",
+        ours="above 256 KiB, message and frames are cropped, and say by how much",
+        why="The Runtime API may drop the connection without an answer.",
+        rule=document_cropped,
+    ),
+    Difference(
+        "asked-once",
+        area=ERRORS,
+        peer="an exception is asked twice for its text, with `str()`",
+        ours="once",
+        why="The text is needed once.",
+        rule=asked_once,
+    ),
+    Difference(
+        "unreportable-errors",
+        area=ERRORS,
+        peer="the process ends where an error cannot be reported: `str()` of it raises, standard output is closed or "
+        "cannot take a half surrogate pair in its text, or the working directory is gone",
+        ours="it is reported as well as can be, and the process goes on",
+        why="The caller gets the error instead of `Runtime.ExitError`, and the next one no cold start.",
+        rule=survives(r"\w+(Error|Exception): [^\n]*"),
+    ),
+    Difference(
+        "orjson",
+        area=RESULTS,
+        peer="`Runtime.MarshalError` for dataclasses, datetimes, UUIDs, enumerations and numpy's types",
+        ours="written as JSON where `orjson` is installed with the function; otherwise the same error",
+        why="An addition.",
+        rule=orjson_knows,
+    ),
+    Difference(
+        "lone-surrogates",
+        area=RESULTS,
+        peer="where `AWS_EXECUTION_ENV` says Python 3.12 or later, a result with half a surrogate pair ends the "
+        "process",
+        ours="half a pair is escaped (`\\ud800`), as in the peer's other mode",
+        why="A bug of the peer: UTF-8 has no form for it, and that shows outside of what is guarded.",
+        rule=survives(r"UnicodeEncodeError: 'utf-8' codec can't encode [^\n]*surrogates not allowed"),
+    ),
+    Difference(
+        "refused-answers",
+        area=REFUSED,
+        peer="any answer to a result or an error that is not 2xx ends the process",
+        ours="400, 403, 410 and 413 are a line on stderr, and the next invocation is asked for",
+        why="AWS documents them as recoverable; a 413 is Lambda's answer to a result that is too large, and a new "
+        "process would be a new cold start.",
+        rule=refused_answers,
+    ),
+    Difference(
+        "nesting-depth",
+        area=RESULTS,
+        peer="how deep a result may nest follows from the interpreter's recursion limits",
+        ours="10 000 levels",
+        why="The encoder does not recurse in Python. A result that nests deeper is the same `Runtime.MarshalError`.",
+        pins={
+            r"stdout|\d+ body|\d+ header .*cause": (
+                r'maximum recursion depth exceeded[^"\r]*',
+                r"maximum nesting depth of 10000 exceeded while encoding a JSON object",
+            )
+        },
     ),
     Difference(
         "snapstart-first-frame",

@@ -42,11 +42,13 @@ def observe(
     stderr: bytes,
     frames: bytes | None,
     exit_status: str,
+    folder: str,
     masks: Mapping[str, str],
 ) -> Observation:
     """Bring a run's traces into shape, with what is different each time masked."""
 
     def mask(text: str) -> str:
+        text = text.replace(folder, "<task>")
         for pattern, replacement in _VOLATILE:
             text = pattern.sub(replacement, text)
         for given, replacement in masks.items():

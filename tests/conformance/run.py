@@ -122,7 +122,7 @@ def _run(case: Case, way: str, folder: Path) -> Observation:
     for descriptor in streams:
         os.close(descriptor)
     frames = output[2] if case.telemetry else None
-    return observe(requests, output[0], output[1], frames, exit_status, case.masks)
+    return observe(requests, output[0], output[1], frames, exit_status, str(folder), case.masks)
 
 
 def _wait(process: subprocess.Popen[bytes], over: threading.Event, grace: float) -> str:

@@ -22,7 +22,7 @@ def seen(
 ) -> Observation:
     """What a run shows that posts `body`."""
     post = Request("POST", "/2018-06-01/runtime/invocation/id-1/response", headers or {}, body, 0)
-    return observe([post], stdout, b"", frames, "still waiting", {})
+    return observe([post], stdout, b"", frames, "still waiting", "/task", {})
 
 
 def unexplained(peer: Observation, ours: Observation) -> list[str]:
