@@ -8,13 +8,27 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-Step = bytes | tuple[bytes, ...]
 CLOSE = b"<close>"
 RESET = b"<reset>"
 HANG = b"<hang>"
+# As the first part of a step: the rest follows as soon as the request's head is there, and its body is never read.
+EARLY = b"<early>"
+
+
+@dataclass(frozen=True)
+class Slowly:
+    """These bytes, one per write, with a pause in seconds before each."""
+
+    data: bytes
+    pause: float = 0.0
+
+
+Part = bytes | Slowly | threading.Event
+Step = Part | tuple[Part, ...]
 ACCEPTED = (
     b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
@@ -67,7 +81,7 @@ class Request:
 class ScriptedApi:
     """Answers the n-th request with the n-th step; after the last one every request hangs.
 
-    A step is bytes to send, `CLOSE`, `RESET`, `HANG`, or a tuple of those, in order.
+    A step is bytes to send, `Slowly`, an event to wait for, `CLOSE`, `RESET`, `HANG`, or a tuple of those, in order.
     """
 
     steps: list[Step]
@@ -113,6 +127,7 @@ class ScriptedApi:
                 connection, _ = self._server.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(connection)
             number = len(self._connections) - 1
             threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
@@ -120,13 +135,17 @@ class ScriptedApi:
     def _serve(self, connection: socket.socket, number: int) -> None:
         stream = connection.makefile("rb")
         try:
-            while request := _read_request(stream, number):
+            while request := _read_head(stream, number):
+                scripted = self.steps[len(self.requests) : len(self.requests) + 1]
+                early = any(EARLY in _parts(step) for step in scripted)
+                if not early:
+                    _read_body(stream, request)
                 with self._changed:
                     index = len(self.requests)
                     self.requests.append(request)
                     self._changed.notify_all()
-                step = self.step(index, request)
-                for part in step if isinstance(step, tuple) else (step,):
+                parts = _parts(self.step(index, request))
+                for part in parts:
                     if part == CLOSE:
                         connection.shutdown(socket.SHUT_RDWR)
                         return
@@ -136,20 +155,35 @@ class ScriptedApi:
                         stream.close()
                         connection.close()
                         return
-                    if part != HANG:
+                    if isinstance(part, threading.Event):
+                        part.wait()
+                    elif isinstance(part, Slowly):
+                        for byte in part.data:
+                            time.sleep(part.pause)
+                            connection.sendall(bytes([byte]))
+                    elif part not in (HANG, EARLY):
                         connection.sendall(part)
+                if early:
+                    return
         except OSError:
             return
 
 
-def _read_request(stream: Any, number: int) -> Request | None:
+def _parts(step: Step) -> tuple[Part, ...]:
+    return step if isinstance(step, tuple) else (step,)
+
+
+def _read_head(stream: Any, number: int) -> Request | None:
     line = stream.readline()
     if not line:
         return None
     method, path, _ = line.decode().split(" ", 2)
     headers = {}
     while (line := stream.readline()) not in (b"\r\n", b""):
-        name, _, value = line.decode(errors="surrogateescape").partition(":")
+        name, _, value = line.decode().partition(":")
         headers[name.strip().lower()] = value.strip()
-    body = stream.read(int(headers.get("content-length", 0)))
-    return Request(method, path, headers, body, number)
+    return Request(method, path, headers, b"", number)
+
+
+def _read_body(stream: Any, request: Request) -> None:
+    request.body = stream.read(int(request.headers.get("content-length", 0)))

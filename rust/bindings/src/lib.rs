@@ -15,8 +15,9 @@ mod runtime;
 mod search_path;
 mod wait;
 
-/// The extension module.
-#[pymodule]
+/// The extension module. On a free-threaded interpreter importing it turns the GIL on: the encoder borrows what containers
+/// hold, which another thread could free otherwise. pyo3 would declare the opposite by default.
+#[pymodule(gil_used = true)]
 mod _rust {
     use pyo3::exceptions::PyAttributeError;
     use pyo3::prelude::*;

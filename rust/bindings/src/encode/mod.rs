@@ -155,6 +155,7 @@ impl<'py> Encoder<'py, '_> {
     /// # Safety
     /// `string` is a str or of a subclass, and alive.
     #[inline(always)]
+    #[allow(deprecated, reason = "since 3.14 there is no need to ask whether it is ready")]
     unsafe fn put_string(&mut self, string: *mut ffi::PyObject) -> Result<(), Raised> {
         // SAFETY: the caller vouches for the type; a str never changes, and no Python code runs while its
         // characters are borrowed. CPython stores them in one of three widths, aligned for it. Before CPython
