@@ -199,6 +199,8 @@ def function_environment(
     Credentials and the region's default pass through from `base`: a local function talks to whatever its developer
     talks to. A trace id does not, nor do AWS_LAMBDA_MAX_CONCURRENCY and _LAMBDA_TELEMETRY_LOG_FD, which would switch
     the runtime into modes this environment does not serve.
+
+    Where `environment` has SnapStart, the initialization type says so, and there is no log group and no log stream.
     """
     variables = dict(os.environ if base is None else base)
     for name in ("_X_AMZN_TRACE_ID", "AWS_LAMBDA_MAX_CONCURRENCY", "_LAMBDA_TELEMETRY_LOG_FD"):
