@@ -6,12 +6,9 @@ is not imported here: where user code has not done so, there are none.
 
 import sys
 
-from caloric.runtime import post_initialization_error
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from caloric._rust import RuntimeClient
 
@@ -35,17 +32,17 @@ def pass_through_snapshot(client: "RuntimeClient") -> None:
             hook(*args, **kwargs)
         client.restore_next()
     except BaseException as error:
+        from caloric.runtime import post_initialization_error
 
-        def post(error_type: str, body: bytes) -> None:
-            post_initialization_error(client, error_type, body)
-
-        _fail(error, post, "Runtime.BeforeSnapshotError", _BEFORE_SNAPSHOT_FAILED)
+        post_initialization_error(client, "Runtime.BeforeSnapshotError", _document(error))
+        raise SystemExit(_BEFORE_SNAPSHOT_FAILED) from None
     try:
         _reseed()
         for hook, args, kwargs in _registered("get_after_restore"):
             hook(*args, **kwargs)
     except BaseException as error:
-        _fail(error, client.post_restore_error, "Runtime.AfterRestoreError", _AFTER_RESTORE_FAILED)
+        client.post_restore_error("Runtime.AfterRestoreError", _document(error))
+        raise SystemExit(_AFTER_RESTORE_FAILED) from None
 
 
 def _registered(get: str) -> "list[Any]":
@@ -64,11 +61,8 @@ def _reseed() -> None:
         seed()  # type: ignore[misc]
 
 
-def _fail(
-    error: BaseException, post: "Callable[[str, bytes], None]", error_type: str, exit_status: int
-) -> "NoReturn":
+def _document(error: BaseException) -> bytes:
+    """Log what was raised and return the document about it, which names its class; only the header has AWS's type."""
     from caloric.error_report import report_exception
 
-    # The class of what was raised is in the document, as with any other error; only the header has AWS's type.
-    post(error_type, report_exception(error, "").body)
-    raise SystemExit(exit_status)
+    return report_exception(error, "").body

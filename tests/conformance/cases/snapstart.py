@@ -354,6 +354,21 @@ CASES: list[Case] = [
         )
         for when, restore in {"before-snapshot": (), "after-restore": (RESTORED,)}.items()
     ),
+    hook_fails(
+        "before-snapshot",
+        "a tool looks at what is posted",
+        "raise ValueError('no')",
+        """
+        import awslambdaric.lambda_runtime_client
+        from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
+        original = LambdaRuntimeClient.post_init_error
+        def post(self, document, *override):
+            print("tool", document["errorType"], override, sys.exc_info()[0])
+            return original(self, document, *override)
+        LambdaRuntimeClient.post_init_error = post
+        """,
+        shows="tool ValueError",
+    ),
     function(
         "SnapStart: a module that cannot be imported",
         "import missing\n",
