@@ -56,6 +56,10 @@ def run(handler_name: str) -> "NoReturn":
         use_descriptor(int(descriptor))
     python = ".".join(map(str, sys.version_info[:3]))
     client = RuntimeClient(address, f"caloric-python/{python}-{__version__}")
+    if "awslambdaric" in sys.modules:
+        # Imported by a customisation module, from the installed package, which has nothing to do with this process.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "awslambdaric"]:
+            del sys.modules[name]
     watch = _ImportWatch(client)
     sys.meta_path.insert(0, watch)
     if "logging" in sys.modules:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.scripted_run import initialize, invoke, peers_initialize, peers_invoke
+from tests.integration.scripted_run import (
+    initialize,
+    invoke,
+    invoke_until_exit,
+    peers_initialize,
+    peers_invoke,
+)
 from tests.runtimes import CALORIC, COMMANDS, start
 from tests.scripted_api import ACCEPTED, ScriptedApi, event, status
 
@@ -362,3 +368,62 @@ def test_large_errors_are_cropped_as_without_the_names(way: str, write_function:
     assert ours.body.replace(b"with_names", b"without") == other.body
     for name in ("lambda-runtime-function-xray-error-cause", "lambda-runtime-function-error-type"):
         assert ours.headers[name].replace("with_names", "without") == other.headers[name]
+
+
+@OUR_WAYS
+def test_what_a_customisation_module_imported_before_is_replaced(
+    way: str, write_function: WriteFunction
+) -> None:
+    """`sitecustomize` runs before the runtime, so what it gets is the installed package."""
+    write_function("import awslambdaric.bootstrap\nearly = awslambdaric.bootstrap\n", "sitecustomize.py")
+    source = """
+        import sys
+        import sitecustomize
+        import __main__
+        from awslambdaric.lambda_runtime_client import BaseLambdaRuntimeClient
+
+        class Marshaller(type(BaseLambdaRuntimeClient.marshaller)):
+            def marshal_response(self, response):
+                return '"patched"', "application/json"
+
+        BaseLambdaRuntimeClient.marshaller = Marshaller()
+
+        def handler(event, context):
+            print(sitecustomize.early.__file__, __main__.bootstrap.__file__, sep="\\n")
+    """
+    folder = write_function(source)
+    run = invoke(way, folder, PYTHONPATH=str(folder))
+    assert run.results == ["patched"]
+    installed, ours = run.stdout.splitlines()
+    assert installed.endswith("site-packages/awslambdaric/bootstrap.py")
+    assert ours.endswith("caloric/compat/awslambdaric/bootstrap.py")
+
+
+WITH_NAMES = """
+    import os, signal
+    import awslambdaric.bootstrap
+
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(7))
+
+    def handler(event, context):
+        return event
+"""
+
+
+@OUR_WAYS
+def test_signal_handlers_run_while_it_waits(way: str, write_function: WriteFunction) -> None:
+    folder = write_function(WITH_NAMES)
+    with ScriptedApi([event(1), ACCEPTED]) as api, start(way, "app.handler", folder, api.address) as process:
+        api.wait_for(3)
+        process.terminate()
+        assert process.wait(20) == 7
+
+
+@OUR_WAYS
+def test_a_runtime_api_that_fails_ends_the_process_with_a_line(
+    way: str, write_function: WriteFunction
+) -> None:
+    run = invoke_until_exit(way, write_function(WITH_NAMES), event(1), status(500))
+    assert run.exit_status == 1
+    assert run.stderr.startswith("caloric: ")
+    assert run.stderr.count("\n") == 1
