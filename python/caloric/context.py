@@ -93,11 +93,15 @@ class LambdaContext:
             import logging
 
             for handler in logging.getLogger().handlers:
-                sink = getattr(handler, "log_sink", None)
-                if sink is not None:
-                    sink.log(text)
+                if hasattr(handler, "log_sink"):
+                    handler.log_sink.log(text)
                     return
-        sys.stdout.write(text)
+            sys.stdout.write(text)
+        else:
+            # What our handler would have, if there were one.
+            from caloric.log_sink import log_sink
+
+            log_sink.log(text)
 
     def w3c(self) -> dict[str, str]:
         """Return the W3C trace context that came with the invocation: those of traceparent, tracestate and baggage

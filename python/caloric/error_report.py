@@ -10,9 +10,9 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from caloric import log_sink
 from caloric._rust import encode_json
 from caloric.errors import InitializationError
+from caloric.log_sink import in_json, log_sink
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,13 +40,16 @@ def report_exception(error: BaseException, request_id: str) -> ErrorReport:
     """Log what a handler raised and return what is to be posted."""
     frames = handler_frames(error.__traceback__)
     error_type = type(error).__name__
-    message = message_of(error)
-    return _report(message, error_type, request_id, traceback.format_list(frames), error_type, frames)
+    document = _document(message_of(error), error_type, request_id, traceback.format_list(frames))
+    _log(document, details_of(error))
+    return _report(document, error_type, frames)
 
 
 def report_fault(error_type: str, message: str, request_id: str) -> ErrorReport:
     """Log a `Runtime.*` fault of an invocation and return what is to be posted. It has no stack trace."""
-    return _report(message, error_type, request_id, [], "LambdaValidationError", [])
+    document = _document(message, error_type, request_id, [])
+    _log(document, {})
+    return _report(document, "LambdaValidationError", [])
 
 
 def report_initialization_error(error: BaseException) -> ErrorReport:
@@ -60,33 +63,51 @@ def report_initialization_error(error: BaseException) -> ErrorReport:
         "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-update.html\r"
     )
     if isinstance(error, InitializationError):
-        return _report(str(error), error.error_type, "", error.stack_trace, error.error_type, [])
+        document = _document(str(error), error.error_type, "", error.stack_trace)
+        cause = error.__cause__
+        _log(document, {} if cause is None else details_of(cause, with_itself=True))
+        return _report(document, error.error_type, [])
     frames = handler_frames(error.__traceback__)
     error_type = type(error).__name__
-    return _report(message_of(error), error_type, "", traceback.format_list(frames), error_type, frames)
+    document = _document(message_of(error), error_type, "", traceback.format_list(frames))
+    _log(document, details_of(error))
+    return _report(document, error_type, frames)
 
 
-def _report(
-    message: str,
-    error_type: str,
-    request_id: str,
-    stack_trace: list[str],
-    xray_type: str,
-    frames: list[Frame],
-) -> ErrorReport:
-    document = {
+def _document(message: str, error_type: str, request_id: str, stack_trace: list[str]) -> dict[str, Any]:
+    return {
         "errorMessage": message,
         "errorType": error_type,
         "requestId": request_id,
         "stackTrace": stack_trace,
     }
+
+
+def _report(document: dict[str, Any], xray_type: str, frames: list[Frame]) -> ErrorReport:
+    cause = xray_cause(xray_type, document["errorMessage"], _working_directory(), frames)
+    return ErrorReport(fit_document(document), document["errorType"], fit_xray_cause(cause))
+
+
+def details_of(error: BaseException, *, with_itself: bool = False) -> dict[str, Any]:
+    """Return what is logged about the error and not posted (see `caloric.error_details.details`).
+
+    Whatever goes wrong in looking for it, the error itself is to be reported.
+    """
+    if not (
+        with_itself
+        or error.__cause__ is not None
+        or (error.__context__ is not None and not error.__suppress_context__)
+        or hasattr(error, "__notes__")
+        or hasattr(error, "exceptions")
+        or isinstance(error, ImportError)
+    ):
+        return {}
     try:
-        _log(document)
-    except (OSError, ValueError):
-        # A closed stream, say: the error is reported all the same.
-        pass
-    cause = xray_cause(xray_type, message, _working_directory(), frames)
-    return ErrorReport(fit_document(document), error_type, fit_xray_cause(cause))
+        from caloric.error_details import details
+
+        return details(error, with_itself=with_itself)
+    except Exception:
+        return {}
 
 
 def message_of(error: BaseException) -> str:
@@ -181,34 +202,28 @@ def ascii_json(text: str) -> str:
     return "".join(chr(code) if code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
-def _log(document: dict[str, Any]) -> None:
-    sink = log_sink.log_sink
-    as_json = logs_json()
-    text = log_text(log_lines(document, as_json=as_json), framed=sink.framed)
-    sink.log(text, "ERROR", json=as_json)
+def _log(document: dict[str, Any], details: dict[str, Any]) -> None:
+    try:
+        log_sink.log_error(log_lines(document, details))
+    except (OSError, ValueError):
+        # A closed stream, say: the error is reported all the same.
+        pass
 
 
-def logs_json() -> bool:
-    """Whether `AWS_LAMBDA_LOG_FORMAT` asks for JSON. `caloric.logs` has the same, and imports `logging`."""
-    return os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
-
-
-def log_lines(document: dict[str, Any], *, as_json: bool) -> list[str]:
-    """Return the lines of an error's log record, without their ends."""
-    if as_json:
+def log_lines(document: dict[str, Any], details: dict[str, Any]) -> list[str]:
+    """Return the lines of an error's log record, without their ends: what is posted, and behind it what is not."""
+    if in_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return [encode_json({"timestamp": timestamp, "level": "ERROR", **document}).decode()]
+        return [encode_json({"timestamp": timestamp, "level": "ERROR", **document, **details}).decode()]
     head = ": ".join(part for part in (document["errorType"], document["errorMessage"]) if part)
     lines = [f"[ERROR] {head}", "Traceback (most recent call last):"]
     for entry in document["stackTrace"]:
         lines += [_unbreakable(line) for line in entry.splitlines()] or [""]
+    if details:
+        from caloric.error_details import as_lines
+
+        lines += map(_unbreakable, as_lines(details))
     return lines
-
-
-def log_text(lines: list[str], *, framed: bool) -> str:
-    """Return the lines as one record."""
-    # A carriage return keeps the lines one record in CloudWatch; a frame needs no such trick.
-    return "\n".join(lines) if framed else "\r".join(lines) + "\n"
 
 
 def _unbreakable(line: str) -> str:

@@ -1,118 +1,146 @@
 """Logging as Lambda sets it up: one handler on the root logger (spec runtime-api 4.8 to 4.10).
 
-Imported when user code imports `logging`, never before: at a cold start that would double the time.
+Imported when user code imports `logging`, never before: at a cold start that would double the time. It imports nothing
+that `logging` has not loaded already.
 """
 
-from __future__ import annotations
-
 import logging
-import os
 import time
-from typing import TYPE_CHECKING, Any
 
-from caloric.log_sink import FramedLogSink, StandardLogSink, log_sink
+from caloric import runtime
+from caloric._rust import encode_log_record
+from caloric.log_sink import frame_type, log_sink
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from caloric._rust import RuntimeClient
+    from typing import Any
 
-__all__ = ["JsonFormatter", "LambdaLoggerHandler", "configure", "json_format"]
+    from caloric._rust import RuntimeClient
+    from caloric.log_sink import FramedLogSink, StandardLogSink
+
+__all__ = ["JsonFormatter", "LambdaLoggerFilter", "LambdaLoggerHandler", "LambdaLoggerHandlerWithFrameType", "configure"]
 
 _TEXT_FORMAT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-# What every record has; the rest came with `extra` and belongs into a JSON line.
-_STANDARD_ATTRIBUTES = frozenset(
-    "args aws_request_id created exc_info exc_text filename funcName levelname levelno lineno module msecs msg name "
-    "pathname process processName relativeCreated stack_info tenant_id thread threadName".split()
+_TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
+_JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
+# By level, rounded down to one that `logging` itself defines.
+_LEVELS = ("", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_TEXT_FRAMES = tuple(frame_type(level) for level in _LEVELS)
+_JSON_FRAMES = tuple(frame_type(level, json=True) for level in _LEVELS)
+# What every record has; the rest came with `extra` and belongs into a JSON line. (taskName, which came with CPython 3.12,
+# is an extra to the peer.) The second line are fields that an extra never replaces, not even where they have no value.
+_NO_EXTRA = frozenset(
+    "_frame_type args aws_request_id created exc_info exc_text filename funcName levelname levelno lineno module msecs "
+    "msg name pathname process processName relativeCreated stack_info tenant_id thread threadName "
+    "stackTrace errorType errorMessage requestId location".split()
 )
 
 
-def json_format() -> bool:
-    """Whether `AWS_LAMBDA_LOG_FORMAT` asks for JSON."""
-    return os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
-
-
-def _level() -> str:
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "")
-    # TRACE only when written so: AWS's own list of names is in capitals.
-    return "DEBUG" if level == "TRACE" else level.upper()
-
-
-def configure(client: RuntimeClient) -> None:
+def configure(client: "RuntimeClient") -> None:
     """Install the root handler; its records carry the ids of `client`'s invocation."""
     # Times are UTC for the whole process, also in formatters that user code makes.
     logging.Formatter.converter = time.gmtime
-    level = _level()
-    in_json = json_format()
-    handler = LambdaLoggerHandler(log_sink, with_level=in_json or bool(level))
-    handler.setFormatter(JsonFormatter() if in_json else logging.Formatter(_TEXT_FORMAT, "%Y-%m-%dT%H:%M:%S"))
-
-    def add_ids(record: logging.LogRecord) -> bool:
-        record.aws_request_id = client.aws_request_id or ""
-        record.tenant_id = client.tenant_id
-        return True
-
-    handler.addFilter(add_ids)
+    level = _level_of_environment()
+    in_json = runtime.log_format.upper() == b"JSON"
+    kind = LambdaLoggerHandlerWithFrameType if in_json or level else LambdaLoggerHandler
+    handler = kind(log_sink)
+    handler.setFormatter(JsonFormatter() if in_json else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
+    handler.addFilter(LambdaLoggerFilter(client))
     root = logging.getLogger()
+    # A name's number, or a text that says there is no such level.
     if isinstance(logging.getLevelName(level), int):
         root.setLevel(level)
     root.addHandler(handler)
 
 
-def _level_name(record: logging.LogRecord) -> str:
-    """The record's level, rounded down to one that `logging` itself defines."""
-    return str(logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10))
+def _level_of_environment() -> str:
+    level = runtime.log_level.decode(errors="surrogateescape")
+    # TRACE only when written so: AWS's own list of names is in capitals.
+    return "DEBUG" if level == "TRACE" else level.upper()
+
+
+def _level_index(record: logging.LogRecord) -> int:
+    return min(50, max(0, record.levelno)) // 10
+
+
+class LambdaLoggerFilter(logging.Filter):
+    """Adds the ids of the invocation at hand to a record, and lets all of them through."""
+
+    def __init__(self, client: "RuntimeClient") -> None:
+        super().__init__()
+        self._client = client
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Set `record.aws_request_id` ("" before the first invocation) and `record.tenant_id`."""
+        record.aws_request_id = self._client.aws_request_id or ""
+        record.tenant_id = self._client.tenant_id
+        return True
 
 
 class LambdaLoggerHandler(logging.Handler):
-    """Writes records to the log sink."""
+    """Writes records to the log sink, as plain text."""
 
-    def __init__(self, log_sink: StandardLogSink | FramedLogSink, *, with_level: bool) -> None:
+    def __init__(self, log_sink: "StandardLogSink | FramedLogSink") -> None:
         super().__init__()
         self.log_sink = log_sink
-        self._with_level = with_level
 
     def emit(self, record: logging.LogRecord) -> None:
         """Format and write `record`."""
-        in_json = isinstance(self.formatter, JsonFormatter)
-        level = _level_name(record) if self._with_level else ""
-        self.log_sink.log(self.format(record), level, json=in_json)
+        self.log_sink.log(self.format(record))
+
+
+class LambdaLoggerHandlerWithFrameType(LambdaLoggerHandler):
+    """Writes records to the log sink with their level, and as JSON where the formatter made JSON of them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format and write `record`."""
+        line = self.format(record)
+        frame = getattr(record, "_frame_type", None) or _TEXT_FRAMES[_level_index(record)]
+        self.log_sink.log(line, frame)
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per record, with the fields of spec runtime-api 4.10, in that order."""
 
+    def __init__(self) -> None:
+        super().__init__(datefmt=_JSON_TIME)
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for `record`, its line end included."""
-        import json
-
         # Later handlers see the rounded level too, as with the peer.
-        record.levelname = _level_name(record)
-        record.levelno = min(50, max(0, record.levelno)) // 10 * 10
-        as_object = isinstance(record.msg, dict) and not record.args
+        level = _level_index(record)
+        record.levelno = level * 10
+        record.levelname = logging.getLevelName(level * 10)
+        record._frame_type = _JSON_FRAMES[level]
+        attributes = record.__dict__
         line: dict[str, Any] = {
-            "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": self.formatTime(record, self.datefmt),
             "level": record.levelname,
-            "message": record.msg if as_object else record.getMessage(),
+            "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
             "logger": record.name,
-            **self._exception(record),
-            "requestId": getattr(record, "aws_request_id", None),
-            "location": f"{record.pathname}:{record.funcName}:{record.lineno}" if record.exc_info else None,
-            "tenantId": getattr(record, "tenant_id", None),
         }
-        for name, value in vars(record).items():
-            if name not in _STANDARD_ATTRIBUTES:
+        if record.exc_info:
+            _add_exception(line, record.exc_info)
+        request_id = attributes.get("aws_request_id")
+        if request_id is not None:
+            line["requestId"] = request_id
+        if record.exc_info:
+            line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+        tenant_id = attributes.get("tenant_id")
+        if tenant_id is not None:
+            line["tenantId"] = tenant_id
+        for name, value in attributes.items():
+            if name not in _NO_EXTRA and value is not None:
                 line.setdefault(name, value)
-        present = {name: value for name, value in line.items() if value is not None}
-        return json.dumps(present, ensure_ascii=False, default=str) + "\n"
+        return encode_log_record(line)
 
-    @staticmethod
-    def _exception(record: logging.LogRecord) -> dict[str, Any]:
-        if not record.exc_info:
-            return {}
-        import traceback
 
-        kind, value, trace = record.exc_info
-        return {
-            "stackTrace": traceback.format_tb(trace),
-            "errorType": None if kind is None else kind.__name__,
-            "errorMessage": None if value is None else str(value),
-        }
+def _add_exception(line: "dict[str, Any]", exc_info: "tuple[Any, Any, Any]") -> None:
+    import traceback
+
+    kind, value, trace = exc_info
+    line["stackTrace"] = traceback.format_tb(trace)
+    # None is what exc_info=True finds outside of an except block. The peer then fails in the caller's face.
+    if kind is not None:
+        line["errorType"] = kind.__name__
+        line["errorMessage"] = str(value)

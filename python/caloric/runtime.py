@@ -10,6 +10,7 @@ import sys
 # What importlib.import_module calls, without importing importlib. Unlike the import statement it keeps the frames of
 # the import system in a traceback, as they are in awslambdaric's reports.
 from _frozen_importlib import _gcd_import  # type: ignore[attr-defined]
+from _thread import allocate_lock, get_ident
 from posix import environ, unsetenv
 
 from caloric._rust import RuntimeClient, __version__
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 # As fast as no collection at all, and code that makes cycles without end does not run out of memory.
 _INIT_THRESHOLD = 100_000
+
+# How the process was told to log. What user code makes of its environment later does not count, as with the peer.
+log_descriptor: int | None = None
+log_format = b""
+log_level = b""
 
 
 def main(argv: list[str]) -> "NoReturn":
@@ -45,15 +51,9 @@ def run(handler_name: str) -> "NoReturn":
             "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it to the host:port of its Runtime API; to run a function "
             f"on this machine use: caloric invoke {handler_name}"
         )
-    sys.stdout = _Unbuffered(sys.stdout)
-    sys.stderr = _Unbuffered(sys.stderr)
-    descriptor = environ.pop(b"_LAMBDA_TELEMETRY_LOG_FD", None)
-    if descriptor is not None:
-        # Not for child processes, which would write without frames.
-        unsetenv(b"_LAMBDA_TELEMETRY_LOG_FD")
-        from caloric.log_sink import use_descriptor
-
-        use_descriptor(int(descriptor))
+    sys.stdout = Unbuffered(sys.stdout)
+    sys.stderr = Unbuffered(sys.stderr)
+    _read_log_settings()
     python = ".".join(map(str, sys.version_info[:3]))
     client = RuntimeClient(address, f"caloric-python/{python}-{__version__}")
     if "awslambdaric" in sys.modules:
@@ -101,6 +101,17 @@ def _serve(client: RuntimeClient, handler: "Any") -> "NoReturn":
         # A large result must not stay in memory while the environment idles.
         del unanswered
     loop.run(client, handler)
+
+
+def _read_log_settings() -> None:
+    global log_descriptor, log_format, log_level
+    log_format = environ.get(b"AWS_LAMBDA_LOG_FORMAT", b"")
+    log_level = environ.get(b"AWS_LAMBDA_LOG_LEVEL", b"")
+    descriptor = environ.pop(b"_LAMBDA_TELEMETRY_LOG_FD", None)
+    if descriptor is not None:
+        # Not for child processes, which would write without frames.
+        unsetenv(b"_LAMBDA_TELEMETRY_LOG_FD")
+        log_descriptor = int(descriptor)
 
 
 def _load_handler_without_collections(handler_name: str) -> "Any":
@@ -228,24 +239,78 @@ def _fail(message: str) -> "NoReturn":
     raise SystemExit(1)
 
 
-class _Unbuffered:
-    """A stream that keeps nothing back: the environment may be frozen, or killed, right after the response."""
+class Unbuffered:
+    """A stream that keeps nothing back, since the environment may be frozen, or killed, right after the response; and
+    that keeps the lines of several threads apart.
+
+    `line` is held from the first write of a line to the one with its end: print() makes a write of each argument.
+    """
 
     def __init__(self, stream: "Any") -> None:
         self.stream = stream
+        self.line = allocate_lock()
+        # The thread whose line it is, or 0; and the call in which it wrote the beginning, for who waits.
+        self.writer = 0
+        self.position: tuple[int, int] | None = None
+        self.queue: list[Any] = []
 
     def write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        thread = get_ident()
+        if self.writer != thread:
+            self._begin(thread)
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except BaseException:
+            self._end(thread)
+            raise
+        if text[-1:] == "\n":
+            self._end(thread)
+        else:
+            caller = sys._getframe(1)
+            self.position = (id(caller), caller.f_lasti)
 
     def writelines(self, lines: "Any") -> None:
-        self.stream.writelines(lines)
-        self.stream.flush()
+        thread = get_ident()
+        if self.writer != thread:
+            self._begin(thread)
+        try:
+            self.stream.writelines(lines)
+            self.stream.flush()
+        finally:
+            self._end(thread)
+
+    def _begin(self, thread: int) -> None:
+        if self.queue or not self.line.acquire(False):
+            try:
+                from caloric.whole_lines import wait_for_turn
+            except ImportError:
+                # The interpreter is about to end.
+                pass
+            else:
+                wait_for_turn(self)
+        self.position = None
+        self.writer = thread
+
+    def _end(self, thread: int) -> None:
+        if self.writer != thread:
+            # Somebody did not want to wait any longer, and has ended the line.
+            return
+        self.writer = 0
+        try:
+            if self.queue:
+                self.queue.pop(0).release()
+            else:
+                self.line.release()
+        except (IndexError, RuntimeError):
+            # The one who waited has just gone on without us.
+            self.line.acquire(False)
+            self.line.release()
 
     def __getattr__(self, name: str) -> "Any":
         return getattr(self.stream, name)
 
-    def __enter__(self) -> "_Unbuffered":
+    def __enter__(self) -> "Unbuffered":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -27,6 +27,8 @@ mod _rust {
     #[pymodule_export]
     use super::encode::encode_json;
     #[pymodule_export]
+    use super::encode::encode_log_record;
+    #[pymodule_export]
     use super::runtime::RuntimeClient;
     #[pymodule_export]
     use super::search_path::configure_search_path;

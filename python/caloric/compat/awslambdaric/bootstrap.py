@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from caloric import compat, error_report, log_sink, runtime
 from caloric._rust import decode_json
 from caloric.errors import InitializationError
-from caloric.logs import LambdaLoggerHandler
-from caloric.runtime import _Unbuffered as Unbuffered
+from caloric.log_sink import FramedTelemetryLogSink, StandardLogSink
+from caloric.logs import LambdaLoggerHandler, LambdaLoggerHandlerWithFrameType
+from caloric.runtime import Unbuffered
 
 from .lambda_context import LambdaContext
 from .lambda_runtime_client import LambdaRuntimeClient
@@ -32,6 +33,7 @@ __all__ = [
     "LambdaContext",
     "LambdaLoggerFilter",
     "LambdaLoggerHandler",
+    "LambdaLoggerHandlerWithFrameType",
     "LambdaMarshaller",
     "LambdaRuntimeClient",
     "StandardLogSink",
@@ -123,8 +125,15 @@ def answer(
 def _describe(error: Exception, invoke_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
     frames = error_report.handler_frames(error.__traceback__)
     message, error_type = error_report.message_of(error), type(error).__name__
-    document = make_error(message, error_type, traceback.format_list(frames), invoke_id)
+    document = _Document(make_error(message, error_type, traceback.format_list(frames), invoke_id))
+    document.details = error_report.details_of(error)
     return document, make_xray_fault(error_type, message, _working_directory(), frames)
+
+
+class _Document(dict[str, Any]):
+    """An error document that brings along what is only logged."""
+
+    details: dict[str, Any]
 
 
 def _working_directory() -> str:
@@ -197,7 +206,7 @@ def build_fault_result(exc_info: Any, msg: str | None) -> dict[str, Any]:
 def log_error(error_result: dict[str, Any], log_sink: Any) -> None:
     """Write an error document to the log."""
     try:
-        log_sink.log_error(error_report.log_lines(error_result, as_json=error_report.logs_json()))
+        log_sink.log_error(error_report.log_lines(error_result, getattr(error_result, "details", {})))
     except (OSError, ValueError):
         # A closed stream, say: the error is reported all the same.
         pass
@@ -213,42 +222,6 @@ class LambdaLoggerFilter(logging.Filter):
         return True
 
 
-class _LogSink:
-    """A sink of Caloric's with the peer's methods."""
-
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
-
-    def __enter__(self) -> _LogSink:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def log(self, msg: str, frame_type: bytes | None = None) -> None:
-        """Write a record as it is."""
-        self._sink.log(msg)
-
-    def log_error(self, message_lines: list[str]) -> None:
-        """Write the lines of an error as one record."""
-        text = error_report.log_text(message_lines, framed=self._sink.framed)
-        self._sink.log(text, "ERROR", json=error_report.logs_json())
-
-
-class StandardLogSink(_LogSink):
-    """Standard output."""
-
-    def __init__(self) -> None:
-        super().__init__(log_sink.StandardLogSink())
-
-
-class FramedTelemetryLogSink(_LogSink):
-    """The platform's log descriptor (spec runtime-api 4.9)."""
-
-    def __init__(self, fd: int | str) -> None:
-        super().__init__(log_sink.FramedLogSink(int(fd)))
-
-
-def create_log_sink() -> _LogSink:
+def create_log_sink() -> StandardLogSink | FramedTelemetryLogSink:
     """Return the sink of this process."""
-    return _LogSink(log_sink.log_sink)
+    return log_sink.log_sink

@@ -8,6 +8,7 @@
 mod number;
 mod other;
 mod output;
+mod record;
 mod text;
 mod walk;
 
@@ -22,6 +23,8 @@ use number::{LONGEST_NUMBER, put_float, put_integer};
 use output::Output;
 use text::{Characters, put_short_string, put_string};
 use walk::Open;
+
+pub use record::encode_log_record;
 
 /// Room for a separator, a number or a constant, and a bracket or two.
 const SHORT: usize = LONGEST_NUMBER + 8;
@@ -38,17 +41,16 @@ const MAX_SPARE: usize = 16 << 20;
 /// `RuntimeError` for a dict that changes while it is written, and whatever Python code raises that runs on
 /// the way (`_asdict`, `items`, `__int__`).
 pub fn encode(py: Python<'_>, value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    encode_with(py, value, None, out)
+    encode_by(Rules::Result { default: None }, py, value, out)
 }
 
-/// `encode`, with `default` called for a value of a type that it does not know: what that returns is written.
-fn encode_with<'a, 'py>(
+fn encode_by<'a, 'py>(
+    rules: Rules<'a, 'py>,
     py: Python<'py>,
     value: &Bound<'py, PyAny>,
-    default: Option<&'a Bound<'py, PyAny>>,
     out: &'a mut Vec<u8>,
 ) -> PyResult<()> {
-    let mut encoder = Encoder { py, out: Output::new(out), open: Vec::new(), default };
+    let mut encoder = Encoder { py, rules, out: Output::new(out), open: Vec::new() };
     match encoder.walk(value) {
         Ok(()) => {
             encoder.out.finish();
@@ -72,7 +74,7 @@ pub fn encode_json<'py>(
         static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     let mut out = SPARE.take();
-    let result = encode_with(py, value, default, &mut out).map(|()| PyBytes::new(py, &out));
+    let result = encode_by(Rules::Result { default }, py, value, &mut out).map(|()| PyBytes::new(py, &out));
     if out.capacity() <= MAX_SPARE {
         out.clear();
         SPARE.set(out);
@@ -101,13 +103,22 @@ impl Raised {
     }
 }
 
+/// What becomes of values and keys that are not of JSON's own types.
+#[derive(Clone, Copy)]
+enum Rules<'a, 'py> {
+    /// A handler's result, see `other.rs`; `default` is called for a value of a type that is not known there, and what
+    /// it returns is written.
+    Result { default: Option<&'a Bound<'py, PyAny>> },
+    /// A log record, see `record.rs`.
+    Record,
+}
+
 struct Encoder<'py, 'out> {
     py: Python<'py>,
+    rules: Rules<'out, 'py>,
     out: Output<'out>,
     /// The containers around the one that is being written, outermost first.
     open: Vec<Open<'py>>,
-    /// The caller's help with types that are not known.
-    default: Option<&'out Bound<'py, PyAny>>,
 }
 
 impl<'py> Encoder<'py, '_> {

@@ -12,12 +12,15 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use pyo3::{ffi, intern};
 
 use super::number::{extend_float, non_finite};
-use super::{Encoder, Raised};
+use super::{Encoder, Raised, Rules};
 
 impl<'py> Encoder<'py, '_> {
     /// Write a value that is none of the plain types, or start to write it.
     #[inline(never)]
     pub(super) fn put_uncommon(&mut self, value: Bound<'py, PyAny>) -> Result<(), Raised> {
+        if let Rules::Record = self.rules {
+            return self.put_uncommon_in_record(value);
+        }
         // The type that DynamoDB tables give for every number: not worth a look for `_asdict`, which it has
         // not.
         if decimal_type(self.py).is_some_and(|decimal| value.get_type().is(decimal)) {
@@ -70,6 +73,9 @@ impl<'py> Encoder<'py, '_> {
 
     /// Write a dict key that is not an exact str.
     pub(super) fn put_key(&mut self, key: &Bound<'py, PyAny>) -> Result<(), Raised> {
+        if let Rules::Record = self.rules {
+            return self.put_key_in_record(key);
+        }
         if let Ok(text) = key.cast::<PyString>() {
             return self.put_quoted(text);
         }
@@ -97,7 +103,7 @@ impl<'py> Encoder<'py, '_> {
         self.out.extend(b"\"")
     }
 
-    fn put_quoted(&mut self, text: &Bound<'py, PyString>) -> Result<(), Raised> {
+    pub(super) fn put_quoted(&mut self, text: &Bound<'py, PyString>) -> Result<(), Raised> {
         // SAFETY: a str or a subclass, and alive.
         unsafe { self.put_string(text.as_ptr()) }
     }
@@ -144,7 +150,7 @@ impl<'py> Encoder<'py, '_> {
     }
 
     /// Start to write a dict subclass, by what its `items()` says (`OrderedDict` has an order of its own).
-    fn open_dict_subclass(&mut self, dict: Bound<'py, PyDict>) -> Result<(), Raised> {
+    pub(super) fn open_dict_subclass(&mut self, dict: Bound<'py, PyDict>) -> Result<(), Raised> {
         if dict.len() == 0 {
             return self.out.extend(b"{}");
         }
@@ -180,7 +186,7 @@ impl<'py> Encoder<'py, '_> {
             let text = value.str().map_err(|error| Raised::from(py, error))?;
             return self.put_text(text.into_any());
         }
-        if let Some(default) = self.default {
+        if let Rules::Result { default: Some(default) } = self.rules {
             let replacement = default.call1((&value,)).map_err(|error| Raised::from(py, error))?;
             self.push_stand(value)?;
             return self.put_value(&replacement);
@@ -211,6 +217,6 @@ fn decimal_type(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
 }
 
 /// The name of a value's type without its module, as the peer's messages have it.
-fn type_name(value: &Bound<'_, PyAny>) -> String {
+pub fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }
