@@ -74,7 +74,8 @@ def _stack_trace(trace: "TracebackType | None") -> list[str]:
     frames = [
         (frame.filename, frame.lineno or 0, frame.name, frame.line)
         for frame in traceback.extract_tb(trace)
-        if not frame.filename.startswith("<frozen importlib") and os.path.dirname(frame.filename) != _OWN_FOLDER
+        if not frame.filename.startswith("<frozen importlib")
+        and os.path.dirname(frame.filename) != _OWN_FOLDER
     ]
     return traceback.format_list(frames[-_MOST_FRAMES:])
 
@@ -103,7 +104,11 @@ def _text(value: object) -> str:
         text = str(value)
     except Exception as failure:
         return f"<str() failed: {type(failure).__name__}>"
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... [{len(text) - _LONGEST_TEXT} more]"
+    return (
+        text
+        if len(text) <= _LONGEST_TEXT
+        else f"{text[:_LONGEST_TEXT]}... [{len(text) - _LONGEST_TEXT} more]"
+    )
 
 
 def _hint(error: BaseException) -> "str | None":

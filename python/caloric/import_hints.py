@@ -103,9 +103,7 @@ def _other_case(folder: str, name: str) -> str | None:
     for entry in _entries(folder):
         stem = entry[:-3] if entry.endswith(".py") else entry
         if stem != name and stem.lower() == wanted and _is_module(os.path.join(folder, entry)):
-            return (
-                f"{os.path.join(folder, entry)} is there, but capitals count: it is imported as {stem}, not {name}."
-            )
+            return f"{os.path.join(folder, entry)} is there, but capitals count: it is imported as {stem}, not {name}."
     return None
 
 
@@ -113,7 +111,11 @@ def _misplaced(name: str) -> str | None:
     """A hint for a top-level module that lies in a folder that is not searched."""
     python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     in_layers = os.path.join(_LAYERS, "python")
-    for folder in (_LAYERS, os.path.join(in_layers, "python"), os.path.join(_LAYERS, "lib", python, "site-packages")):
+    for folder in (
+        _LAYERS,
+        os.path.join(in_layers, "python"),
+        os.path.join(_LAYERS, "lib", python, "site-packages"),
+    ):
         found = _module_in(folder, name)
         if found:
             return (

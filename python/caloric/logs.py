@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from caloric._rust import RuntimeClient
     from caloric.log_sink import FramedLogSink, StandardLogSink
 
-__all__ = ["JsonFormatter", "LambdaLoggerFilter", "LambdaLoggerHandler", "LambdaLoggerHandlerWithFrameType", "configure"]
+__all__ = [
+    "JsonFormatter",
+    "LambdaLoggerFilter",
+    "LambdaLoggerHandler",
+    "LambdaLoggerHandlerWithFrameType",
+    "configure",
+]
 
 _TEXT_FORMAT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
 _TEXT_TIME = "%Y-%m-%dT%H:%M:%S"
@@ -27,8 +33,8 @@ _JSON_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _LEVELS = ("", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TEXT_FRAMES = tuple(frame_type(level) for level in _LEVELS)
 _JSON_FRAMES = tuple(frame_type(level, json=True) for level in _LEVELS)
-# What every record has; the rest came with `extra` and belongs into a JSON line. (taskName, which came with CPython 3.12,
-# is an extra to the peer.) The second line are fields that an extra never replaces, not even where they have no value.
+# What every record has; the rest came with `extra` and belongs into a JSON line. (taskName, new in CPython 3.12, is an
+# extra to the peer.) In the last line are fields that an extra never replaces, not even where they have no value.
 _NO_EXTRA = frozenset(
     "_frame_type args aws_request_id created exc_info exc_text filename funcName levelname levelno lineno module msecs "
     "msg name pathname process processName relativeCreated stack_info tenant_id thread threadName "
@@ -116,7 +122,9 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "timestamp": self.formatTime(record, self.datefmt),
             "level": record.levelname,
-            "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
+            "message": record.msg
+            if isinstance(record.msg, dict) and not record.args
+            else record.getMessage(),
             "logger": record.name,
         }
         if record.exc_info:

@@ -255,6 +255,7 @@ class Unbuffered:
         self.queue: list[Any] = []
 
     def write(self, text: str) -> None:
+        """Write `text` at once, where another thread is in a line of its own after that."""
         thread = get_ident()
         if self.writer != thread:
             self._begin(thread)
@@ -266,11 +267,16 @@ class Unbuffered:
             raise
         if text[-1:] == "\n":
             self._end(thread)
-        else:
+            return
+        try:
             caller = sys._getframe(1)
-            self.position = (id(caller), caller.f_lasti)
+        except ValueError:
+            # The interpreter itself, which prints an error that nobody caught.
+            return
+        self.position = (id(caller), caller.f_lasti)
 
     def writelines(self, lines: "Any") -> None:
+        """Write all `lines`, and nothing between them."""
         thread = get_ident()
         if self.writer != thread:
             self._begin(thread)

@@ -191,24 +191,106 @@ def test_nothing_is_held_back(way: str, write_function: WriteFunction) -> None:
     assert (run.stdout, run.stderr) == ("no line end", "err")
 
 
-def test_logging_from_threads_keeps_lines_whole(way: str, write_function: WriteFunction) -> None:
+def test_lines_of_several_threads_are_whole(way: str, write_function: WriteFunction) -> None:
     source = """
-        import logging, threading
+        import logging, sys, threading
 
         def work(n):
             for _ in range(100):
+                print("print", n, str(n) * 50, sep=",")
                 logging.warning("%s", str(n) * 50)
+                print("several\\nlines", n, sep="-")
+                sys.stdout.writelines(["list,", str(n) * 50, "\\n"])
 
         def handler(event, context):
-            threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+            sys.setswitchinterval(1e-5)
+            threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
             for thread in threads: thread.start()
             for thread in threads: thread.join()
     """
     run = invoke(way, write_function(source), event(None, "a"))
-    lines = run.masked_stdout.splitlines()
-    assert sorted(lines) == sorted(
-        f"[WARNING]\t<time>\ta\t{str(n) * 50}" for n in range(4) for _ in range(100)
-    )
+    expected = []
+    for n in range(6):
+        own = [f"print,{n},{str(n) * 50}", f"[WARNING]\t<time>\ta\t{str(n) * 50}"]
+        expected += [*own, "several", f"lines-{n}", f"list,{str(n) * 50}"] * 100
+    assert sorted(run.masked_stdout.splitlines()) == sorted(expected)
+
+
+def test_a_line_without_an_end_holds_nobody_up(way: str, write_function: WriteFunction) -> None:
+    # The thread with the line waits for the other one, which writes two hundred lines. Were each of them to wait for
+    # the line's end for a quarter of a second, this would take 50 seconds.
+    source = """
+        import sys, threading
+
+        def work():
+            for n in range(200):
+                print("line", n)
+                main_may_go_on.release()
+
+        main_may_go_on = threading.Semaphore(0)
+
+        def handler(event, context):
+            thread = threading.Thread(target=work)
+            thread.start()
+            for n in range(200):
+                sys.stdout.write(".")
+                main_may_go_on.acquire()
+            thread.join()
+            print("end")
+    """
+    run = invoke(way, write_function(source), event(None, "a"))
+    assert run.stdout.count(".") == 200
+    text = run.stdout.replace(".", "")
+    assert text.splitlines() == [*(f"line {n}" for n in range(200)), "end"]
+
+
+def test_a_print_that_waits_for_another_threads_print_is_not_waited_for(
+    way: str, write_function: WriteFunction
+) -> None:
+    source = """
+        import threading
+
+        class Odd:
+            def __str__(self):
+                thread = threading.Thread(target=print, args=("from the", "thread"))
+                thread.start()
+                thread.join()
+                return "odd"
+
+        def handler(event, context):
+            print("begin", Odd(), "end")
+            print("next", "line")
+    """
+    run = invoke(way, write_function(source), event(None, "a"))
+    assert run.stdout == "begin from the thread\nodd end\nnext line\n"
+
+
+def test_a_fork_in_the_middle_of_a_line_can_print(way: str, write_function: WriteFunction) -> None:
+    source = """
+        import os, sys, threading
+
+        def handler(event, context):
+            written, go_on = threading.Event(), threading.Event()
+
+            class Slow:
+                def __str__(self):
+                    written.set()
+                    go_on.wait()
+                    return "slow"
+
+            thread = threading.Thread(target=lambda: print("begin,", Slow()))
+            thread.start()
+            written.wait()
+            pid = os.fork()
+            if not pid:
+                print("from", "the child")
+                os._exit(0)
+            os.waitpid(pid, 0)
+            go_on.set()
+            thread.join()
+    """
+    run = invoke(way, write_function(source), event(None, "a"))
+    assert run.stdout == "begin, from the child\nslow\n"
 
 
 def test_a_runtime_without_logging_does_not_load_it(way: str, write_function: WriteFunction) -> None:

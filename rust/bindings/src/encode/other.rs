@@ -217,6 +217,6 @@ fn decimal_type(py: Python<'_>) -> Option<&Bound<'_, PyType>> {
 }
 
 /// The name of a value's type without its module, as the peer's messages have it.
-pub fn type_name(value: &Bound<'_, PyAny>) -> String {
+fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }

@@ -1,12 +1,14 @@
 //! Log records to JSON. They hold what user code attached to them, and one that cannot be written would be lost: so the
 //! rules are those of the standard library's `json` with `default=str`, which is what the peer uses for them.
 
+use std::ffi::CStr;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use pyo3::{exceptions::PyTypeError, ffi};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::number::extend_float;
-use super::other::type_name;
 use super::{Encoder, Raised, Rules};
 
 /// Encode a log record as one line. See `_rust.pyi`.
@@ -18,7 +20,7 @@ pub fn encode_log_record<'py>(
     let mut line = Vec::with_capacity(256);
     super::encode_by(Rules::Record, py, fields, &mut line)?;
     line.push(b'\n');
-    PyString::from_encoded_object(&pyo3::types::PyBytes::new(py, &line), Some(c"utf-8"), None)
+    PyString::from_encoded_object(&PyBytes::new(py, &line), Some(c"utf-8"), None)
 }
 
 impl<'py> Encoder<'py, '_> {
@@ -65,7 +67,7 @@ impl<'py> Encoder<'py, '_> {
         } else {
             return Err(Raised::new::<PyTypeError, _>(format!(
                 "keys must be str, int, float, bool or None, not {}",
-                type_name(key)
+                name_in_c(key)
             )));
         }
         self.out.extend(b"\"")
@@ -77,6 +79,12 @@ impl<'py> Encoder<'py, '_> {
         unsafe { Bound::from_owned_ptr_or_opt(self.py, ffi::PyNumber_ToBase(integer.as_ptr(), 10)) }
             .ok_or(Raised)
     }
+}
+
+/// The name of a value's type as the standard library's encoder has it: with its module where it is written in C.
+fn name_in_c(value: &Bound<'_, PyAny>) -> String {
+    // SAFETY: every type has a name that ends with a zero and lives as long as the type.
+    unsafe { CStr::from_ptr((*ffi::Py_TYPE(value.as_ptr())).tp_name) }.to_string_lossy().into_owned()
 }
 
 /// A float's value, whatever its class makes of it.
