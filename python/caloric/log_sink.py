@@ -11,7 +11,7 @@ from time import time_ns
 
 from caloric import runtime
 
-__all__ = ["FramedLogSink", "StandardLogSink", "frame_type", "log_sink"]
+__all__ = ["FramedTelemetryLogSink", "StandardLogSink", "frame_type", "in_json", "log_sink"]
 
 # The last byte: bit 0 text (else JSON), bit 1 timestamp, bits 2 to 4 the level, 0 for none.
 _FRAME = 0xA55A0002
@@ -25,6 +25,11 @@ def frame_type(level: str = "", *, json: bool = False) -> bytes:
 
 
 _PLAIN = frame_type()
+
+
+def in_json() -> bool:
+    """Whether `AWS_LAMBDA_LOG_FORMAT` asked for JSON when the process started."""
+    return runtime.log_format.upper() == b"JSON"
 
 
 class StandardLogSink:
@@ -43,12 +48,12 @@ class StandardLogSink:
         except UnicodeEncodeError as error:
             sys.stdout.write(msg.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
-    def log_error(self, message_lines: list[str], frame_type: bytes | None = None) -> None:
+    def log_error(self, message_lines: list[str]) -> None:
         """Write an error's lines. A carriage return between them keeps them one record in CloudWatch."""
         self.log("\r".join(message_lines) + "\n")
 
 
-class FramedLogSink:
+class FramedTelemetryLogSink:
     """The platform's log descriptor."""
 
     def __init__(self, fd: int | str) -> None:
@@ -86,9 +91,9 @@ class FramedLogSink:
                 finally:
                     self._is_writing = False
 
-    def log_error(self, message_lines: list[str], frame_type: bytes | None = None) -> None:
+    def log_error(self, message_lines: list[str]) -> None:
         """Write an error's lines as one frame."""
-        self.log("\n".join(message_lines), frame_type)
+        self.log("\n".join(message_lines), frame_type("ERROR", json=in_json()))
 
     def _write(self, frame: bytes) -> None:
         while frame:
@@ -106,7 +111,7 @@ class FramedLogSink:
         self._frames.clear()
 
 
-def _choose_sink() -> StandardLogSink | FramedLogSink:
+def _choose_sink() -> StandardLogSink | FramedTelemetryLogSink:
     descriptor = runtime.log_descriptor
     if descriptor is None:
         return StandardLogSink()
@@ -115,8 +120,8 @@ def _choose_sink() -> StandardLogSink | FramedLogSink:
     except OSError:
         # Closed by user code before the first record: nothing is to be lost for that.
         return StandardLogSink()
-    return FramedLogSink(descriptor)
+    return FramedTelemetryLogSink(descriptor)
 
 
-log_sink: StandardLogSink | FramedLogSink = _choose_sink()
+log_sink: StandardLogSink | FramedTelemetryLogSink = _choose_sink()
 """The sink of this process."""

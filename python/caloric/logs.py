@@ -9,14 +9,14 @@ import time
 
 from caloric import runtime
 from caloric._rust import encode_log_record
-from caloric.log_sink import frame_type, log_sink
+from caloric.log_sink import frame_type, in_json, log_sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from caloric._rust import RuntimeClient
-    from caloric.log_sink import FramedLogSink, StandardLogSink
+    from caloric.log_sink import FramedTelemetryLogSink, StandardLogSink
 
 __all__ = [
     "JsonFormatter",
@@ -47,10 +47,9 @@ def configure(client: "RuntimeClient") -> None:
     # Times are UTC for the whole process, also in formatters that user code makes.
     logging.Formatter.converter = time.gmtime
     level = _level_of_environment()
-    in_json = runtime.log_format.upper() == b"JSON"
-    kind = LambdaLoggerHandlerWithFrameType if in_json or level else LambdaLoggerHandler
+    kind = LambdaLoggerHandlerWithFrameType if in_json() or level else LambdaLoggerHandler
     handler = kind(log_sink)
-    handler.setFormatter(JsonFormatter() if in_json else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
+    handler.setFormatter(JsonFormatter() if in_json() else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
     handler.addFilter(LambdaLoggerFilter(client))
     root = logging.getLogger()
     # A name's number, or a text that says there is no such level.
@@ -86,7 +85,7 @@ class LambdaLoggerFilter(logging.Filter):
 class LambdaLoggerHandler(logging.Handler):
     """Writes records to the log sink, as plain text."""
 
-    def __init__(self, log_sink: "StandardLogSink | FramedLogSink") -> None:
+    def __init__(self, log_sink: "StandardLogSink | FramedTelemetryLogSink") -> None:
         super().__init__()
         self.log_sink = log_sink
 
@@ -125,8 +124,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.msg
             if isinstance(record.msg, dict) and not record.args
             else record.getMessage(),
-            "logger": record.name,
         }
+        if record.name is not None:
+            line["logger"] = record.name
         if record.exc_info:
             _add_exception(line, record.exc_info)
         request_id = attributes.get("aws_request_id")

@@ -7,6 +7,7 @@ must be equal.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import dataclass, replace
@@ -342,9 +343,86 @@ def asked_once(look: Look) -> Texts | None:
     return (look.peer[printed.end(1) :], look.ours) if look.name == "stdout" and printed is not None else None
 
 
+def in_log(look: Look, change: Callable[[str, str], Texts | None]) -> Texts | None:
+    """Apply `change` to each pair of records that differ; None where it changes none of them."""
+    if look.name not in ("stdout", "frames"):
+        return None
+    theirs, own = look.peer.split("\n"), look.ours.split("\n")
+    if len(theirs) != len(own):
+        return None
+    changed = False
+    for number, (a, b) in enumerate(zip(theirs, own, strict=True)):
+        if a == b:
+            continue
+        head_a, head_b, record_a, record_b = "", "", a, b
+        if look.name == "frames":
+            head_a, record_a = _frame(a)
+            head_b, record_b = _frame(b)
+        explained = change(record_a, record_b)
+        if explained is not None:
+            changed = True
+            theirs[number], own[number] = head_a + explained[0], head_b + explained[1]
+    return ("\n".join(theirs), "\n".join(own)) if changed else None
+
+
+def _frame(line: str) -> Texts:
+    """A frame's type, and its message, which an earlier difference may have taken out of its quotes."""
+    head, _, message = line.partition(" ")
+    return head + " ", ast.literal_eval(message) if message[:1] in ("'", '"') else message
+
+
+def json_log_spelling(look: Look) -> Texts | None:
+    """The same tokens: with the peer, records have their own characters, errors those of `json_spelling`."""
+    modern = look.case.environment.get("AWS_EXECUTION_ENV") == MODERN["AWS_EXECUTION_ENV"]
+
+    def change(peer: str, ours: str) -> Texts | None:
+        theirs, own = tokens(peer), tokens(ours)
+        if theirs is None or own is None or theirs[0] != "{":
+            return None
+        end = "\n" if ours.endswith("\n") else ""
+        is_error = '"logger"' not in theirs
+        if peer != render(theirs, blanks=True, escapes=is_error and not modern) + end:
+            return None
+        if ours != render(own, blanks=False, escapes=False) + end:
+            return None
+        return render(theirs, blanks=False, escapes=True), render(own, blanks=False, escapes=True)
+
+    return in_log(look, change)
+
+
+def error_details(look: Look) -> Texts | None:
+    """What stands behind the peer's lines, or fields."""
+
+    def change(peer: str, ours: str) -> Texts | None:
+        theirs, own = tokens(peer), tokens(ours)
+        if theirs is None or own is None or theirs[0] != "{":
+            text = re.sub(
+                r"[\r\n]\xa0*(Note|Member \d+|Caused by|While handling|Hint): .*", "", ours, flags=re.DOTALL
+            )
+            return (peer, text) if text != ours else None
+        names, more = list(json.loads(peer)), json.loads(ours)
+        added = list(more)[len(names) :]
+        if (
+            not added
+            or list(more)[: len(names)] != names
+            or {*added} - {"notes", "exceptions", "causes", "hint"}
+        ):
+            return None
+        left = tokens(json.dumps({name: more[name] for name in names})) or []
+        return render(theirs, blanks=False, escapes=True), render(left, blanks=False, escapes=True)
+
+    return in_log(look, change)
+
+
+# As JSON.
+_IMPORTLIB_FRAME = (
+    r'"  File \\"[^"]*/importlib/__init__\.py\\", line \d+, in import_module\\n    (?:[^"\\]|\\.)*",?'
+)
+
 SENT = "What is sent to the Runtime API"
 LOADING = "When a handler cannot be loaded"
 SNAPSTART = "SnapStart"
+LOGS = "Logs"
 
 ERRORS = "Errors"
 RESULTS = "Results and events"
@@ -382,6 +460,16 @@ DIFFERENCES: Sequence[Difference] = (
             "0 body": ("", r'\A\{"errorMessage":".*\]\}\Z'),
             "0 header lambda-runtime-function-error-type": ("", r"\ARuntimeError\Z"),
         },
+    ),
+    Difference(
+        "json-log-spelling",
+        area=LOGS,
+        peer='`", "` and `": "` between values; in errors `\\uXXXX` for what is not ASCII unless `AWS_EXECUTION_ENV` '
+        "says Python 3.12 or later",
+        ours="no blanks, always UTF-8; `\\uXXXX` only for half surrogate pairs",
+        why="As for what is sent: it is the same JSON.",
+        rule=json_log_spelling,
+        everywhere=True,
     ),
     Difference(
         "user-agent",
@@ -439,16 +527,15 @@ DIFFERENCES: Sequence[Difference] = (
         ours="it begins with the next frame, of `<frozen importlib._bootstrap>`",
         why="Caloric calls the import system without the `importlib` package, which it does not load.",
         pins={
-            r"0 body": (
-                r'"  File \\"[^"]*/importlib/__init__\.py\\", line \d+, in import_module\\n    (?:[^"\\]|\\.)*",?',
-                "",
-            ),
+            r"0 body": (_IMPORTLIB_FRAME, ""),
             "stdout": (
-                '\r\xa0\xa0File "[^"]*/importlib/__init__\\.py", line \\d+, in import_module\r\xa0{4}[^\r\n]*',
+                _IMPORTLIB_FRAME
+                + '|\r\xa0\xa0File "[^"]*/importlib/__init__\\.py", line \\d+, in import_module\r\xa0{4}[^\r\n]*',
                 "",
             ),
             "frames": (
-                r'\\n\\xa0\\xa0File "[^"]*/importlib/__init__\.py", line \d+, in import_module\\n(\\xa0){4}[^\\\n]*',
+                _IMPORTLIB_FRAME
+                + r'|\\n\\xa0\\xa0File "[^"]*/importlib/__init__\.py", line \d+, in import_module\\n(\\xa0){4}[^\\\n]*',
                 "",
             ),
         },
@@ -602,7 +689,7 @@ DIFFERENCES: Sequence[Difference] = (
             "frames": (
                 r'\\n\\xa0\\xa0File "[^"]*/lambda_runtime_hooks_runner\.py", line \d+, in \w+\\n(\\xa0){4}'
                 r"[^\\\n']*"
-                r'|"  File \\\\"[^"]*/lambda_runtime_hooks_runner\.py\\\\", line \d+, in \w+(?:[^"\\]|\\.)*", ?',
+                r'|"  File \\"[^"]*/lambda_runtime_hooks_runner\.py\\", line \d+, in \w+(?:[^"\\]|\\.)*",?',
                 "",
             ),
         },
@@ -649,5 +736,16 @@ DIFFERENCES: Sequence[Difference] = (
         "chosen a seed; one that is to stay is set in an after-restore hook",
         why="Every copy of a snapshot would draw the same numbers.",
         pins={r"\d+ body": (r"\A0\.32383276483316237\Z", r"\A0\.(?!32383276483316237)\d+(?:e-\d+)?\Z")},
+    ),
+    Difference(
+        "error-details",
+        area=LOGS,
+        peer="an error's log ends with its stack trace",
+        ours="notes, members of a group, causes with their stack traces, and a hint why an import failed follow where "
+        "there are any: lines that begin with `Note:`, `Member 1:`, `Caused by:`, `While handling:`, `Hint:`; fields "
+        "`notes`, `exceptions`, `causes`, `hint` in JSON",
+        why="They tell why. What is posted stays as it is.",
+        rule=error_details,
+        everywhere=True,
     ),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from caloric.log_sink import FramedLogSink, frame_type
+from caloric.log_sink import FramedTelemetryLogSink, frame_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self._readable, self.writable = os.pipe()
-        self.sink = FramedLogSink(self.writable)
+        self.sink = FramedTelemetryLogSink(self.writable)
         self._data: list[bytes] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -57,7 +57,7 @@ def pipe() -> Iterator[Pipe]:
     made.close()
 
 
-def write_from_threads(sink: FramedLogSink) -> list[bytes]:
+def write_from_threads(sink: FramedTelemetryLogSink) -> list[bytes]:
     # Longer than a pipe holds, so that no frame goes out in one piece.
     texts = [[f"{n} {i} " + str(n) * 70_000 for i in range(5)] for n in range(4)]
     threads = [threading.Thread(target=lambda own=own: [*map(sink.log, own)]) for own in texts]
@@ -101,7 +101,7 @@ def test_a_signal_handler_logs_in_the_middle_of_a_frame(pipe: Pipe) -> None:
 
 def test_a_fork_while_another_thread_writes_can_log() -> None:
     readable, writable = os.pipe()
-    sink = FramedLogSink(writable)
+    sink = FramedTelemetryLogSink(writable)
     os.set_blocking(writable, False)
     # Nobody reads: the thread is in the middle of its frame.
     thread = threading.Thread(target=lambda: sink.log("x" * 70_000), daemon=True)
@@ -129,7 +129,7 @@ def test_what_utf8_cannot_hold_is_escaped(pipe: Pipe) -> None:
 def test_a_closed_descriptor_is_an_error() -> None:
     readable, writable = os.pipe()
     os.close(readable)
-    sink = FramedLogSink(writable)
+    sink = FramedTelemetryLogSink(writable)
     with pytest.raises(BrokenPipeError):
         sink.log("x")
     os.close(writable)
