@@ -79,7 +79,8 @@ class FramedTelemetryLogSink:
         text = msg.encode("utf-8", "backslashreplace")
         head = (frame_type or _PLAIN) + len(text).to_bytes(4, "big") + (time_ns() // 1000).to_bytes(8, "big")
         self._frames.append(head + text)
-        while self._frames:
+        while True:
+            # Also where another thread has taken our frame along: it may be in the middle of it.
             with self._lock:
                 if self._is_writing:
                     # We are a signal handler, and this thread is in the middle of a frame: it goes on with ours.
@@ -90,6 +91,8 @@ class FramedTelemetryLogSink:
                         self._write(self._frames.pop(0))
                 finally:
                     self._is_writing = False
+            if not self._frames:
+                return
 
     def log_error(self, message_lines: list[str]) -> None:
         """Write an error's lines as one frame."""
@@ -101,9 +104,11 @@ class FramedTelemetryLogSink:
                 frame = frame[write(self._descriptor, frame) :]
             except BlockingIOError:
                 # Somebody made it non-blocking, for us or for who shares it.
-                from select import select
+                from select import POLLOUT, poll
 
-                select([], [self._descriptor], [])
+                room = poll()
+                room.register(self._descriptor, POLLOUT)
+                room.poll()
 
     def _forget_threads(self) -> None:
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]
