@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caloric._rust import decode_json
+
+FUZZ_SEEDS = Path(__file__).parents[2] / "rust" / "fuzz" / "seeds" / "decode"
 
 
 def verdict(decode: Any, body: bytes) -> str:
@@ -295,6 +298,13 @@ ESCAPES = st.lists(
 @given(ESCAPES)
 def test_anything_like_a_string_gets_the_peers_verdict(parts: list[str]) -> None:
     assert_like_peer(('"' + "".join(parts) + '"').encode())
+
+
+def test_what_the_fuzzer_kept_gets_the_peers_verdict() -> None:
+    seeds = sorted(FUZZ_SEEDS.iterdir())
+    assert len(seeds) > 100
+    for seed in seeds:
+        assert_like_peer(seed.read_bytes())
 
 
 @given(st.binary(max_size=20))

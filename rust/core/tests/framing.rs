@@ -201,3 +201,43 @@ proptest! {
         prop_assert!(rest.is_empty());
     }
 }
+
+/// What comes of any bytes, received in pieces of these sizes: the responses, and the error that ended them.
+fn outcome(wire: &[u8], sizes: &[usize]) -> (Vec<(u16, Vec<u8>)>, Option<String>) {
+    let mut buffer = ResponseBuffer::new();
+    let mut responses = Vec::new();
+    let mut rest = wire;
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, later) = rest.split_at((*size).min(rest.len()));
+        buffer.push(piece);
+        rest = later;
+        loop {
+            match buffer.advance() {
+                Ok(true) => responses.push((buffer.status(), buffer.body().to_vec())),
+                Ok(false) => break,
+                Err(error) => return (responses, Some(error.to_string())),
+            }
+            buffer.consume();
+        }
+    }
+    (responses, buffer.close().err().map(|error| error.to_string()))
+}
+
+#[test]
+fn what_the_fuzzer_kept_is_the_same_however_it_arrives() {
+    let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/response");
+    let mut count = 0;
+    for seed in std::fs::read_dir(seeds).expect("the seeds") {
+        let bytes = std::fs::read(seed.expect("an entry").path()).expect("a file");
+        // The target takes the sizes of the pieces from the first four.
+        let Some((sizes, wire)) = bytes.split_first_chunk::<4>() else { continue };
+        let at_once = outcome(wire, &[usize::MAX]);
+        assert_eq!(outcome(wire, &[1]), at_once);
+        assert_eq!(outcome(wire, &sizes.map(|size| usize::from(size) + 1)), at_once);
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+}
