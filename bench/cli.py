@@ -42,7 +42,7 @@ class Measure:
 
 
 def _measures() -> dict[str, Measure]:
-    from bench.measures import cycle, local, start
+    from bench.measures import cycle, local, logs, start
 
     return {
         "start": Measure(
@@ -74,6 +74,19 @@ def _measures() -> dict[str, Measure]:
             lambda layout, count: cycle.echoes("echo_4_9_mb", layout, count),
             rounds=(10, 2),
             count=(2, 1),
+        ),
+        "startlogs": Measure(
+            "process start to first GET /next of a handler that logs, text and JSON",
+            lambda layout, _: [each for name in logs.FORMATS for each in logs.starts(name, layout)],
+            rounds=(24, 3),
+        ),
+        "logs": Measure(
+            "warm cycle with one log record, text and JSON",
+            lambda layout, count: [
+                each for name in logs.FORMATS for each in logs.records(name, layout, count)
+            ],
+            rounds=(20, 3),
+            count=(300, 100),
         ),
         "memory": Measure(
             "resident memory after 1000 invocations",

@@ -108,10 +108,14 @@ class Session:
         command = runtime.full_command(handler)
         self._process = supervise(self._environment, command, variables, cwd=str(FUNCTIONS))
 
-    def expect(self, event: bytes, expected: Any) -> float:
-        """Invoke once and return the latency in ms. Raises `WrongAnswerError` if the result is another."""
+    def expect(self, event: bytes, expected: Any, *, logs: str = "") -> float:
+        """Invoke once and return the latency in ms. Raises `WrongAnswerError` if the result is another, or the log is
+        without `logs`.
+        """
         result = self._environment.invoke(event)
         check_answer(result.payload, expected, result.log_tail)
+        if logs.encode() not in result.log_tail:
+            raise WrongAnswerError(f"logged {result.log_tail.decode(errors='replace').strip()}")
         return result.response_latency_ms
 
     def cycles(self, event: bytes, count: int) -> list[int]:

@@ -38,7 +38,7 @@ SMALL_EVENT = b'{"key1": "value1", "key2": "value2", "key3": "value3"}'
 DOCUMENTS = {"echo_80_kb": "records_80_kb", "echo_4_9_mb": "records_4_9_mb"}
 
 
-class _Running(Contestant):
+class Running(Contestant):
     """A contestant with one process for the whole contest."""
 
     def __init__(self, runtime: Runtime, handler: str) -> None:
@@ -59,7 +59,7 @@ class _Running(Contestant):
             self._session.close()
 
 
-class SmallEvents(_Running):
+class SmallEvents(Running):
     """Cycles, then latencies, with the echo handler and the 54-byte event."""
 
     def __init__(self, runtime: Runtime, count: int) -> None:
@@ -97,7 +97,7 @@ class SmallEvents(_Running):
         return [nanoseconds / 1e3 for nanoseconds in cycles], cpu / 1e3 / (self._count + 1)
 
 
-class Echo(_Running):
+class Echo(Running):
     """Cycles with the echo handler and a large document."""
 
     def __init__(self, metric: str, runtime: Runtime, count: int) -> None:
