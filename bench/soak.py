@@ -21,7 +21,7 @@ import statistics
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,9 @@ class Sample:
     descriptors: int
     endpoint_resident_kb: int
     endpoint_descriptors: int
+
+
+COLUMNS = tuple(column.name for column in fields(Sample))
 
 
 @dataclass
@@ -306,6 +309,7 @@ def summary(soak: Soak) -> dict[str, Any]:
     return {
         "verdict": "passed" if not soak.problems else "failed",
         **asdict(soak),
+        "samples": {column: [getattr(sample, column) for sample in soak.samples] for column in COLUMNS},
         "seconds": round(soak.seconds, 1),
         "tolerance_kb": TOLERANCE_KB,
         "kinds_per_mille": KINDS,
@@ -348,7 +352,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stderr.isatty():
         print(file=sys.stderr)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({**summary(soak), "seed": options.seed}, indent=1) + "\n")
+    result = {**summary(soak), "seed": options.seed}
+    # One line for each thing, so that two results can be compared.
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in result.items()]
+    options.output.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     for problem in soak.problems:
         print(f"soak: {problem}", file=sys.stderr)
     first, last = soak.samples[0], soak.samples[-1]
