@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -175,14 +176,14 @@ def as_pinned(look: Look) -> bool:
     return pinned is not None and re.fullmatch(pinned, look.ours, re.DOTALL) is not None
 
 
-def survives(ended: str) -> Callable[[Look], Texts | None]:
+def survives(ended: str, exit_status: str = "exit status 1") -> Callable[[Look], Texts | None]:
     """The peer's process ends with the error `ended` where ours posts, and goes on."""
 
     def rule(look: Look) -> Texts | None:
         name, peer, ours = look.name, look.peer, look.ours
         number, _, kind = name.rpartition(" header ")
         if name == "exit":
-            explained = (peer, ours) == ("exit status 1", "still waiting")
+            explained = (peer, ours) == (exit_status, "still waiting")
         elif name == "calls":
             explained = ours.startswith(f"{peer}\nPOST ")
         elif name == "stderr":
@@ -197,6 +198,51 @@ def survives(ended: str) -> Callable[[Look], Texts | None]:
         return ("", "") if explained else None
 
     return rule
+
+
+def crashes(look: Look) -> Texts | None:
+    """The peer's process ends in one of three ways where ours posts."""
+    ends = (
+        survives("", "signal SIGSEGV"),
+        survives(r"UnicodeDecodeError: 'utf-8' codec can't decode [^\n]*"),
+        survives("", "signal SIGABRT"),
+    )
+    if (
+        look.name == "stderr"
+        and re.fullmatch(r"[^\n]*: Assertion `ms > 0' failed\.\n", look.peer)
+        and not look.ours
+    ):
+        return "", ""
+    return next(filter(None, (rule(look) for rule in ends)), None)
+
+
+# What the same expression is for both.
+_NO_SITE = {("0", "1"), ("[false,true]", "[null,true]"), ('["Quitter",true]', '["SiteBuiltin",true]')}
+
+
+def no_site(look: Look) -> Texts | None:
+    """What the `site` module leaves behind, and what stands in for it."""
+    return ("", "") if look.name == "1 body" and (look.peer, look.ours) in _NO_SITE else None
+
+
+def search_path(look: Look) -> Texts | None:
+    """Layers on the path; or what a `.pth` file or `sitecustomize` in the task root brought."""
+    if (look.name, look.peer, look.ours) in (
+        ("1 body", "null", "7"),
+        ("stdout", "", "sitecustomize runs\n"),
+        ("stdout", "", "usercustomize runs\n"),
+    ):
+        return "", ""
+    if look.name != "1 body":
+        return None
+    if not look.ours.startswith('["<task>",'):
+        return None
+    theirs, own = json.loads(look.peer), json.loads(look.ours)
+    layers = [
+        f"/opt/python/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages",
+        "/opt/python",
+    ]
+    return ("", "") if own == [theirs[0], *layers, *theirs[1:]] else None
 
 
 def refused_answers(look: Look) -> Texts | None:
@@ -221,6 +267,48 @@ def refused_answers(look: Look) -> Texts | None:
     last = max(int(name.split()[0]) for name in look.peers_run.values if name[0].isdigit())
     if after is not None and int(after[1]) > last and not look.peer:
         return "", ""
+    return None
+
+
+# What the two parsers say at the same place: the peer's words, and the standard library's.
+_DECODER_WORDS = (
+    (r"(?P<what>Expecting [^:]*) or '[\]}]'", "{what}"),
+    (r"Illegal trailing comma before end of array", "Expecting value"),
+    (r"Illegal trailing comma before end of object", "Expecting property name enclosed in double quotes"),
+    (r"Invalid control character '[^']+' at", "Invalid control character at"),
+    (r"Invalid \\+X escape sequence '[^']+'", "Invalid ESCAPE"),
+    (r"Invalid \\+uXXXX escape sequence", "Invalid UESCAPE"),
+    (r"Extra data", "Extra data"),
+    (
+        r"maximum recursion depth exceeded while decoding a JSON (?P<what>array|object) from a string",
+        "DEEP {what}",
+    ),
+)
+_DECODER_ERROR = re.compile(
+    r"(?<=Unable to unmarshal input: )(?P<words>(?:(?!: line )[^\r\n])*): line (?P<line>\d+) column \d+"
+    r"(?: - line \d+ column \d+)? \(char (?P<char>\d+)(?: - \d+)?\)"
+    r"|(?<=Unable to unmarshal input: )(?P<deep>maximum recursion depth exceeded while decoding [a-zA-Z ]*)"
+)
+
+
+def decoder_words(look: Look) -> Texts | None:
+    """The words of the parser, at the same line and within one character."""
+    theirs, own = _DECODER_ERROR.search(look.peer), _DECODER_ERROR.search(look.ours)
+    if theirs is None or own is None:
+        return None
+    if theirs["words"] is not None and own["words"] is not None:
+        near = abs(int(theirs["char"]) - int(own["char"])) <= 1
+        if theirs["line"] != own["line"] or not near:
+            return None
+    wanted = re.sub(r"\\+uXXXX escape", "UESCAPE", own["words"] or own["deep"])
+    wanted = re.sub(r"\\+escape", "ESCAPE", wanted)
+    wanted = re.sub(r".* JSON (array|object) from a (unicode )?string", r"DEEP \1", wanted)
+    said = theirs["words"] or theirs["deep"]
+    for pattern, words in _DECODER_WORDS:
+        match = re.fullmatch(pattern, said)
+        if match is not None and wanted in (words.format(**match.groupdict()), said):
+            left, right = (_DECODER_ERROR.sub("«decoder-words»", t, count=1) for t in (look.peer, look.ours))
+            return left, right
     return None
 
 
@@ -426,6 +514,7 @@ LOGS = "Logs"
 
 ERRORS = "Errors"
 RESULTS = "Results and events"
+FAST = "The fast way in, `python -S …/caloric/bootstrap.py`"
 REFUSED = "Answers of the Runtime API"
 
 DIFFERENCES: Sequence[Difference] = (
@@ -747,5 +836,45 @@ DIFFERENCES: Sequence[Difference] = (
         why="They tell why. What is posted stays as it is.",
         rule=error_details,
         everywhere=True,
+    ),
+    Difference(
+        "decoder-words",
+        area=RESULTS,
+        peer="what is wrong with an event that is no JSON is said in simplejson's words, such as "
+        "`Extra data: line 1 column 3 - line 1 column 4 (char 2 - 3)`",
+        ours="in those of the standard library, such as `Extra data: line 1 column 3 (char 2)`; the place may be one "
+        "character on",
+        why="simplejson is not loaded. Which events are refused, and everything else about the error, is equal.",
+        rule=decoder_words,
+        everywhere=True,
+    ),
+    Difference(
+        "crashes",
+        area=RESULTS,
+        peer="what Lambda does not send ends the process: an event without `Content-Type` (segmentation fault), a "
+        "deadline of 0 or that is no number (assertion), a header that is not UTF-8 (`UnicodeDecodeError`)",
+        ours="an event without `Content-Type` is JSON, there is no time left, and a character stands for the bytes",
+        why="An endpoint that is not AWS's may send it.",
+        rule=crashes,
+    ),
+    Difference(
+        "search-path",
+        area=FAST,
+        peer="`sys.path` is that of `python -m`: the working directory, PYTHONPATH, the interpreter's",
+        ours="that of AWS's managed runtime: the task root, then the folders of layers under `/opt/python` unless "
+        "PYTHONPATH is set; `.pth` files and `sitecustomize` in the task root count, and `usercustomize` also in a "
+        "virtual environment",
+        why="It is for layers and images that take the managed runtime's place.",
+        rule=search_path,
+        ways=("fast",),
+    ),
+    Difference(
+        "no-site",
+        area=FAST,
+        peer="`sys.flags.no_site` is 0, `site.ENABLE_USER_SITE` is False, `exit` is a `site.Quitter`",
+        ours="1, None, and an object that becomes one when it is used",
+        why="The `site` module costs a quarter of the start. What it does for a function is done.",
+        rule=no_site,
+        ways=("fast",),
     ),
 )

@@ -32,6 +32,15 @@ pub fn decode<'py>(py: Python<'py>, body: &[u8]) -> PyResult<Bound<'py, PyAny>> 
     })
 }
 
+/// Return the Python object that the JSON text of a header describes, as `json.loads` has it: the peer reads
+/// headers with that, and events with another parser. So `NaN` and the infinities are numbers here.
+pub fn decode_header<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let parser = PythonParse { allow_inf_nan: true, ..PythonParse::default() };
+    parser
+        .python_parse(py, text.as_bytes())
+        .or_else(|_| py.import(intern!(py, "json"))?.call_method1(intern!(py, "loads"), (text,)))
+}
+
 /// Decode a JSON document. See `_rust.pyi`.
 #[pyfunction]
 pub fn decode_json<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {

@@ -445,7 +445,7 @@ fn json_header<'py>(
     name: &str,
 ) -> Result<Option<Bound<'py, PyAny>>, Fault> {
     let Some(header) = header else { return Ok(None) };
-    match decode::decode(py, header.as_bytes()) {
+    match decode::decode_header(py, header) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
             let what = format!("Unable to parse {name} JSON");

@@ -82,6 +82,9 @@ fn installed_packages(sys: &Bound<'_, PyModule>, python: &str) -> PyResult<Vec<O
     if let Some(environment) = environment
         && environment.join("pyvenv.cfg").is_file()
     {
+        for name in ["prefix", "exec_prefix"] {
+            sys.setattr(name, environment.as_os_str())?;
+        }
         return Ok(vec![environment.join("lib").join(python).join("site-packages").into()]);
     }
     let prefix: OsString = sys.getattr(intern!(py, "prefix"))?.extract()?;
@@ -218,5 +221,9 @@ impl SiteBuiltin {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.real(py)?.repr()?.to_string())
+    }
+
+    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.real(py)?.getattr(name)
     }
 }
