@@ -74,7 +74,7 @@ def test_missing_linker_is_one_line(machine: Machine) -> None:
 
 def test_missing_python_is_one_line(machine: Machine) -> None:
     machine.remove("python3")
-    assert_one_line(machine.run("make", "build"), "no CPython 3.10 to 3.14", "https://www.python.org")
+    assert_one_line(machine.run("make", "build"), "no CPython 3.10 to 3.13", "https://www.python.org")
 
 
 def test_python_without_venv_is_no_python(machine: Machine) -> None:
