@@ -20,6 +20,11 @@ class ExecutionEnvironment:
     passes, and asks for a new one when the next invocation needs it. Invocations are run one at a time, in the order
     in which they were given. All environments of a process are served by one thread.
 
+    With `max_concurrency` it is an environment of Lambda Managed Instances (spec runtime-api 6.5): it wants its process
+    at once, the runtime's workers may hold up to so many `/next` open, and their answers come in any order. An
+    invocation ends with its answer. A time limit ends it for its caller and leaves the code running; the end of the
+    main process fails everything that runs. What finds no free worker waits, where AWS routes it elsewhere.
+
     The rules are those of the platform (spec runtime-api 1 and 7): an invocation ends when the runtime has answered
     *and* polled `/next` again, and its time limit covers both.
 
@@ -28,13 +33,14 @@ class ExecutionEnvironment:
     restored, and is served when it has run its hooks and polls `/next` (spec runtime-api 1.8 and 5.2).
 
     Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase (10 s, with
-    `snap_start` at least 130 s), `restore_timeout_ms` that of a restore with its hooks; `memory_size_mb` is reported,
-    not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the function's output (see
-    `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere. It is written to from
-    the endpoint's thread, so a pipe must be read by somebody who does not wait for this environment meanwhile.
-    `keep_log` keeps the whole log of each invocation for its result.
+    `snap_start` and `max_concurrency` at least 130 s), `restore_timeout_ms` that of a restore with its hooks;
+    `memory_size_mb` is reported, not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the
+    function's output (see `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere.
+    It is written to from the endpoint's thread, so a pipe must be read by somebody who does not wait for this
+    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result.
 
-    Raises `OSError` if the address cannot be listened on; the message names it.
+    Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `max_concurrency`
+    of 0, and for both `max_concurrency` and `snap_start`.
     """
 
     def __new__(
@@ -49,6 +55,7 @@ class ExecutionEnvironment:
         init_timeout_ms: int | None = None,
         snap_start: bool = False,
         restore_timeout_ms: int = 10_000,
+        max_concurrency: int | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         log_fd: int = -1,
@@ -81,6 +88,10 @@ class ExecutionEnvironment:
     @property
     def snap_start(self) -> bool:
         """Whether the runtime can be restored as from a snapshot."""
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """How many invocations run at the same time; None for an on-demand environment, which runs one."""
 
     @property
     def closed(self) -> bool:
@@ -268,7 +279,8 @@ class HttpFront:
 
     Any name reaches the environment's one function. boto3 and curl can use it: invocation types, log tail, client
     context, trace and tenant ids are understood, function errors are marked as the service marks them (spec
-    lambda-service 1). Invocations are run one at a time in the order of their arrival; the others wait.
+    lambda-service 1). Invocations are run one at a time in the order of their arrival, or as many at once as the
+    environment has `max_concurrency`; the others wait.
 
     Raises `OSError` if the address cannot be listened on; the message names it.
     """

@@ -197,13 +197,18 @@ def function_environment(
     reserves. Values come from `environment`; `task_root` is the function's folder, by default the current one.
 
     Credentials and the region's default pass through from `base`: a local function talks to whatever its developer
-    talks to. A trace id does not, nor do AWS_LAMBDA_MAX_CONCURRENCY and _LAMBDA_TELEMETRY_LOG_FD, which would switch
-    the runtime into modes this environment does not serve.
+    talks to. A trace id does not, nor do AWS_LAMBDA_MAX_CONCURRENCY and the _LAMBDA_TELEMETRY_LOG_FD… variables, which
+    would switch the runtime into modes this environment does not serve; one with `max_concurrency` sets the first.
 
     Where `environment` has SnapStart, the initialization type says so, and there is no log group and no log stream.
     """
     variables = dict(os.environ if base is None else base)
-    for name in ("_X_AMZN_TRACE_ID", "AWS_LAMBDA_MAX_CONCURRENCY", "_LAMBDA_TELEMETRY_LOG_FD"):
+    for name in (
+        "_X_AMZN_TRACE_ID",
+        "AWS_LAMBDA_MAX_CONCURRENCY",
+        "_LAMBDA_TELEMETRY_LOG_FD",
+        "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET",
+    ):
         variables.pop(name, None)
     for name, value in (
         ("LANG", "en_US.UTF-8"),
@@ -224,6 +229,7 @@ def function_environment(
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": _log_stream_name(environment.function_version),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if environment.snap_start else "on-demand",
+            **_managed(environment),
             "AWS_REGION": environment.region,
             "AWS_DEFAULT_REGION": environment.region,
             "LAMBDA_TASK_ROOT": os.getcwd() if task_root is None else task_root,
@@ -236,6 +242,17 @@ def function_environment(
     if handler:
         variables["_HANDLER"] = handler
     return variables
+
+
+def _managed(environment: ExecutionEnvironment) -> dict[str, str]:
+    """Return what Lambda Managed Instances add (spec runtime-api 6.1): they log in JSON only."""
+    if environment.max_concurrency is None:
+        return {}
+    return {
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+        "AWS_LAMBDA_MAX_CONCURRENCY": str(environment.max_concurrency),
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+    }
 
 
 def _log_stream_name(version: str) -> str:

@@ -1,5 +1,6 @@
 //! The endpoint's classes: handles on what `caloric-endpoint` does.
 
+use std::num::NonZeroUsize;
 use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,13 +42,14 @@ impl ExecutionEnvironment {
         init_timeout_ms = None,
         snap_start = false,
         restore_timeout_ms = 10_000,
+        max_concurrency = None,
         host = "127.0.0.1",
         port = 0,
         log_fd = -1,
         keep_log = false,
     ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
         account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=None, snap_start=False, \
-        restore_timeout_ms=10000, host='127.0.0.1', port=0, log_fd=-1, keep_log=False)")]
+        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python class")]
     fn new(
         function_name: &str,
@@ -59,12 +61,27 @@ impl ExecutionEnvironment {
         init_timeout_ms: Option<u64>,
         snap_start: bool,
         restore_timeout_ms: u64,
+        max_concurrency: Option<usize>,
         host: &str,
         port: u16,
         log_fd: i32,
         keep_log: bool,
     ) -> PyResult<Self> {
+        if snap_start && max_concurrency.is_some() {
+            return Err(PyValueError::new_err(
+                "an environment cannot be restored from a snapshot and serve several invocations at once",
+            ));
+        }
         let timeout = Duration::from_millis(timeout_ms);
+        let max_concurrency = max_concurrency
+            .map(|slots| {
+                NonZeroUsize::new(slots).ok_or_else(|| {
+                    PyValueError::new_err(
+                        "max_concurrency must be at least 1; None makes an on-demand environment",
+                    )
+                })
+            })
+            .transpose()?;
         let config = EnvironmentConfig {
             function_name: function_name.to_owned(),
             function_version: function_version.to_owned(),
@@ -72,10 +89,14 @@ impl ExecutionEnvironment {
             account_id: account_id.to_owned(),
             memory_size_mb,
             timeout,
-            init_timeout: init_timeout_ms
-                .map_or_else(|| EnvironmentConfig::init_limit(snap_start, timeout), Duration::from_millis),
+            // Both are made ahead of the first invocation.
+            init_timeout: init_timeout_ms.map_or_else(
+                || EnvironmentConfig::init_limit(snap_start || max_concurrency.is_some(), timeout),
+                Duration::from_millis,
+            ),
             snap_start,
             restore_timeout: Duration::from_millis(restore_timeout_ms),
+            max_concurrency,
             host: host.to_owned(),
             port,
             log_fd,
@@ -118,6 +139,11 @@ impl ExecutionEnvironment {
     #[getter]
     fn snap_start(&self) -> bool {
         self.inner.config().snap_start
+    }
+
+    #[getter]
+    fn max_concurrency(&self) -> Option<usize> {
+        self.inner.config().max_concurrency.map(NonZeroUsize::get)
     }
 
     #[getter]

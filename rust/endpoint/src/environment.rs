@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,9 @@ pub struct EnvironmentConfig {
     pub snap_start: bool,
     /// The time limit of a restore, after-restore hooks included.
     pub restore_timeout: Duration,
+    /// Slots for invocations at the same time, as on Lambda Managed Instances; `None`: an on-demand environment, which
+    /// serves one at a time.
+    pub max_concurrency: Option<NonZeroUsize>,
     /// Address to listen on.
     pub host: String,
     /// Port to listen on; 0 takes a free one.
@@ -82,6 +86,7 @@ impl Default for EnvironmentConfig {
             init_timeout: Duration::from_secs(10),
             snap_start: false,
             restore_timeout: Duration::from_secs(10),
+            max_concurrency: None,
             host: "127.0.0.1".to_owned(),
             port: 0,
             log_fd: -1,
@@ -329,6 +334,11 @@ impl Shared {
 
     pub(crate) fn snap_start(&self) -> bool {
         self.config.snap_start
+    }
+
+    /// Whether it serves several invocations at a time.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.config.max_concurrency.is_some()
     }
 
     pub(crate) fn next_poller(&self) -> u64 {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `environment` | the public handle: port, start requests, invoke, close |
 //! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
+//! | `managed` | the state machine of Managed Instances: several invocations at once (spec runtime-api 6.5) |
 //! | `state_machine` | the machine that the configuration asks for, behind one face |
 //! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
 //! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
@@ -28,6 +29,7 @@ mod identifiers;
 mod invocation;
 mod lifecycle;
 mod log_capture;
+mod managed;
 mod platform_log;
 mod process;
 mod runtime_api;

@@ -24,6 +24,10 @@ pub struct LogCapture {
     keep_whole: bool,
     tail: Vec<u8>,
     whole: Vec<u8>,
+    /// Bytes since [`Self::begin`].
+    written: u64,
+    /// How many of them are no longer in `whole`.
+    forgotten: u64,
     /// The last byte written was no line end: a platform line must begin on its own line.
     mid_line: bool,
     pipe: Option<Pipe>,
@@ -39,7 +43,16 @@ struct Pipe {
 impl LogCapture {
     /// A log that is forwarded to `fd` (-1: nowhere).
     pub fn new(fd: RawFd, keep_whole: bool) -> Self {
-        Self { fd, keep_whole, tail: Vec::new(), whole: Vec::new(), mid_line: false, pipe: None }
+        Self {
+            fd,
+            keep_whole,
+            tail: Vec::new(),
+            whole: Vec::new(),
+            written: 0,
+            forgotten: 0,
+            mid_line: false,
+            pipe: None,
+        }
     }
 
     /// A new descriptor for the write end, close-on-exec; the pipe is made at the first call.
@@ -88,6 +101,8 @@ impl LogCapture {
     pub fn begin(&mut self) {
         self.tail.clear();
         self.whole.clear();
+        self.written = 0;
+        self.forgotten = 0;
     }
 
     /// The last bytes of the current invocation's log.
@@ -100,8 +115,35 @@ impl LogCapture {
         std::mem::take(&mut self.whole).into()
     }
 
+    // ---- several invocations at once: each has the part since its start ---------------------------------------------
+
+    /// Bytes written since [`Self::begin`]: the place where a new part starts.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The last bytes of the part since `from`.
+    pub fn tail_since(&self, from: u64) -> Bytes {
+        let length = usize::try_from(self.written - from).unwrap_or(usize::MAX).min(TAIL_LENGTH);
+        Bytes::copy_from_slice(&self.tail[self.tail.len().saturating_sub(length)..])
+    }
+
+    /// The part since `from`, where the log is kept.
+    pub fn whole_since(&self, from: u64) -> Bytes {
+        let start = usize::try_from(from.saturating_sub(self.forgotten)).unwrap_or(usize::MAX);
+        Bytes::copy_from_slice(self.whole.get(start..).unwrap_or_default())
+    }
+
+    /// Nobody needs what was written before `from` any more.
+    pub fn forget_before(&mut self, from: u64) {
+        let count = usize::try_from(from.saturating_sub(self.forgotten)).unwrap_or(usize::MAX);
+        self.whole.drain(..count.min(self.whole.len()));
+        self.forgotten = self.forgotten.max(from);
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         write_all(self.fd, bytes);
+        self.written += bytes.len() as u64;
         if let Some(last) = bytes.last() {
             self.mid_line = *last != b'\n';
         }

@@ -192,6 +192,17 @@ impl RuntimeProcess {
         }
         self.peak_kb
     }
+
+    /// The same for the process and its children together. Pages that they share count for each of them.
+    pub fn peak_memory_with_children_kb(&mut self) -> u64 {
+        let pid = self.pid;
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let peaks = children
+            .split_ascii_whitespace()
+            .filter_map(|child| read_peak(&File::open(format!("/proc/{child}/status")).ok()?));
+        self.peak_memory_kb() + peaks.sum::<u64>()
+    }
 }
 
 /// The peak resident memory of this process in kB.

@@ -30,6 +30,9 @@ pub type Answered = Response<Full<Bytes>>;
 /// than this.
 const DISCARD_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// Managed Instances take error documents up to here (spec runtime-api 6.5).
+const MAX_MANAGED_ERROR: usize = 1024 * 1024;
+
 /// A debugger was entered: `POST` suspends the time limit of what runs now.
 const DEBUGGER_PATH: &str = "/_caloric/debugger";
 
@@ -257,15 +260,20 @@ async fn answer(
         };
     }
     // If the upload breaks off, the guard is dropped on the way out, here or with this whole future.
-    let Some(collected) = collect(body).await else {
+    let limit = if state == RuntimeState::InvocationResponse {
+        protocol::MAX_PAYLOAD_SIZE
+    } else {
+        error_limit(shared)
+    };
+    let Some(collected) = collect(body, limit).await else {
         drop(upload);
         return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
     };
     let payload = match collected.payload {
         Payload::Whole(payload) => payload,
         Payload::TooLarge(size) => {
-            let document = ErrorDocument::response_too_large(size, protocol::MAX_PAYLOAD_SIZE);
-            return upload.complete(Posted::Failed(document)).map_or_else(refused, |()| too_large());
+            let document = ErrorDocument::response_too_large(size, limit);
+            return upload.complete(Posted::Failed(document)).map_or_else(refused, |()| too_large(limit));
         }
     };
     let posted = if state == RuntimeState::InvocationResponse {
@@ -383,7 +391,8 @@ async fn failed_start(
         discard(body).await;
         return refused(refusal);
     }
-    let Some(collected) = collect(body).await else {
+    let limit = error_limit(shared);
+    let Some(collected) = collect(body, limit).await else {
         return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
     };
     let error_type = head.headers.get(&NAMES.error_type).and_then(|value| value.to_str().ok());
@@ -394,8 +403,8 @@ async fn failed_start(
             (payload, content_type, accepted())
         }
         Payload::TooLarge(size) => {
-            let document = ErrorDocument::response_too_large(size, protocol::MAX_PAYLOAD_SIZE);
-            (document.body, JSON, too_large())
+            let document = ErrorDocument::response_too_large(size, limit);
+            (document.body, JSON, too_large(limit))
         }
     };
     let now = Instant::now();
@@ -405,6 +414,11 @@ async fn failed_start(
 }
 
 // ---- bodies ----------------------------------------------------------------------------------------------------
+
+/// The largest error document, in bytes.
+fn error_limit(shared: &Shared) -> usize {
+    if shared.is_managed() { MAX_MANAGED_ERROR } else { protocol::MAX_PAYLOAD_SIZE }
+}
 
 struct Collected {
     payload: Payload,
@@ -418,7 +432,7 @@ enum Payload {
 }
 
 /// A body and its trailers, however they were framed; `None` if it broke off.
-async fn collect(mut body: Incoming) -> Option<Collected> {
+async fn collect(mut body: Incoming, limit: usize) -> Option<Collected> {
     let announced = body.size_hint().exact();
     let mut trailers = None;
     let mut whole = BytesMut::new();
@@ -432,7 +446,7 @@ async fn collect(mut body: Incoming) -> Option<Collected> {
             }
         };
         size += frame.len() as u64;
-        if size > protocol::MAX_PAYLOAD_SIZE as u64 {
+        if size > limit as u64 {
             whole = BytesMut::new();
             continue;
         }
@@ -442,15 +456,11 @@ async fn collect(mut body: Incoming) -> Option<Collected> {
         }
         if whole.is_empty() {
             let expected = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-            whole.reserve(expected.clamp(frame.len(), protocol::MAX_PAYLOAD_SIZE));
+            whole.reserve(expected.clamp(frame.len(), limit));
         }
         whole.extend_from_slice(&frame);
     }
-    let payload = if size > protocol::MAX_PAYLOAD_SIZE as u64 {
-        Payload::TooLarge(size)
-    } else {
-        Payload::Whole(whole.freeze())
-    };
+    let payload = if size > limit as u64 { Payload::TooLarge(size) } else { Payload::Whole(whole.freeze()) };
     Some(Collected { payload, trailers })
 }
 
@@ -471,8 +481,8 @@ fn accepted() -> Answered {
     json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
 }
 
-fn too_large() -> Answered {
-    let message = format!("Exceeded maximum allowed payload size ({} bytes).", protocol::MAX_PAYLOAD_SIZE);
+fn too_large(limit: usize) -> Answered {
+    let message = format!("Exceeded maximum allowed payload size ({limit} bytes).");
     error(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message)
 }
 
@@ -483,6 +493,10 @@ fn refused(refusal: Refusal) -> Answered {
         // that comes too late, and 400 would be the alternative (spec runtime-api 6.5).
         Refusal::InvokeTimeout | Refusal::OtherAttempt => {
             error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout")
+        }
+        Refusal::TooManyIdleRuntimes => {
+            let message = "More requests for an invocation than AWS_LAMBDA_MAX_CONCURRENCY allows";
+            error(StatusCode::INTERNAL_SERVER_ERROR, "Runtime.TooManyIdleRuntimes", message)
         }
         Refusal::InvalidTransition { from, to } => {
             let message = format!(

@@ -11,25 +11,36 @@ use crate::error::EndpointError;
 use crate::invocation::Invocation;
 use crate::lifecycle::{Effects, Lifecycle, NextPoll, Posted, Refusal, RuntimeState};
 use crate::log_capture::LogCapture;
+use crate::managed::Managed;
 use crate::process::Ended;
 
 /// What an environment is, to those who call it. The methods are those of the machines.
 pub enum StateMachine {
     /// One invocation at a time.
     Single(Box<Lifecycle>),
+    /// Several at once.
+    Managed(Box<Managed>),
 }
+
+/// Managed Instances are not restored from snapshots. The routes are there only with SnapStart, so nobody gets to hear it.
+const NO_SNAPSHOT: Refusal =
+    Refusal::InvalidTransition { from: RuntimeState::Started, to: RuntimeState::RestoreReady };
 
 macro_rules! forward {
     ($self:ident, $machine:ident => $call:expr) => {
         match $self {
             Self::Single($machine) => $call,
+            Self::Managed($machine) => $call,
         }
     };
 }
 
 impl StateMachine {
     pub fn new(config: EnvironmentConfig) -> Self {
-        Self::Single(Box::new(Lifecycle::new(config)))
+        match config.max_concurrency {
+            None => Self::Single(Box::new(Lifecycle::new(config))),
+            Some(slots) => Self::Managed(Box::new(Managed::new(config, slots.get(), Instant::now()))),
+        }
     }
 
     pub fn log(&mut self) -> &mut LogCapture {
@@ -110,7 +121,10 @@ impl StateMachine {
     }
 
     pub fn poll_restore(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll<()> {
-        forward!(self, machine => machine.poll_restore(poller, waker, now))
+        match self {
+            Self::Single(machine) => machine.poll_restore(poller, waker, now),
+            Self::Managed(_) => NextPoll::Refused(NO_SNAPSHOT),
+        }
     }
 
     pub fn drop_poller(&mut self, poller: u64, now: Instant) {
@@ -123,7 +137,10 @@ impl StateMachine {
         invocation_id: Option<&[u8]>,
         upload: RuntimeState,
     ) -> Result<u64, Refusal> {
-        forward!(self, machine => machine.begin_answer(request_id, invocation_id, upload))
+        match self {
+            Self::Single(machine) => machine.begin_answer(request_id, invocation_id, upload),
+            Self::Managed(machine) => machine.begin_answer(request_id, invocation_id),
+        }
     }
 
     pub fn finish_answer(&mut self, attempt: u64, posted: Posted, now: Instant) -> Result<(), Refusal> {
@@ -131,7 +148,10 @@ impl StateMachine {
     }
 
     pub fn begin_restore_error(&self) -> Result<(), Refusal> {
-        forward!(self, machine => machine.begin_restore_error())
+        match self {
+            Self::Single(machine) => machine.begin_restore_error(),
+            Self::Managed(_) => Err(NO_SNAPSHOT),
+        }
     }
 
     pub fn finish_restore_error(
@@ -141,7 +161,10 @@ impl StateMachine {
         error_type: String,
         now: Instant,
     ) -> Result<(), Refusal> {
-        forward!(self, machine => machine.finish_restore_error(payload, content_type, error_type, now))
+        match self {
+            Self::Single(machine) => machine.finish_restore_error(payload, content_type, error_type, now),
+            Self::Managed(_) => Err(NO_SNAPSHOT),
+        }
     }
 
     pub fn begin_init_error(&self) -> Result<(), Refusal> {

@@ -268,7 +268,7 @@ impl Current {
         self.answer = Some(answer);
     }
 
-    pub(super) fn is(&self, request_id: &str) -> bool {
+    pub(crate) fn is(&self, request_id: &str) -> bool {
         self.invocation.request_id == request_id
     }
 

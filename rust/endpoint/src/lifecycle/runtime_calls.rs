@@ -57,6 +57,8 @@ pub enum Refusal {
     InvokeTimeout,
     /// The answer names another attempt of the invocation than the one that runs.
     OtherAttempt,
+    /// 500: more `/next` than the environment has slots (Managed Instances).
+    TooManyIdleRuntimes,
 }
 
 /// Everything a runtime is told about an invocation.
