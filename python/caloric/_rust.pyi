@@ -345,9 +345,12 @@ class RuntimeClient:
     """A connection to the Runtime API, made when it is first needed, and the loop over it.
 
     `address` is `host:port`; `user_agent` names the runtime in the platform's telemetry, its first word counts.
+    `worker` says that other processes serve the same environment (spec runtime-api 6.2): it asks for an invocation up
+    to five times, an answer that cannot be posted is a warning, and it is no failure when a sibling was quicker to
+    report that initialisation failed.
     """
 
-    def __new__(cls, address: str, user_agent: str) -> Self: ...
+    def __new__(cls, address: str, user_agent: str, *, worker: bool = False) -> Self: ...
     @property
     def aws_request_id(self) -> str | None:
         """Id of the invocation at hand, or of the last one; None before the first."""
@@ -422,6 +425,15 @@ class RuntimeClient:
         `body` is the error document, `error_type` AWS's `Category.Reason` or a class name, `xray_cause` ASCII JSON on
         one line, or empty. Otherwise as `post_invocation_response`.
         """
+
+def prefork_import() -> bool:
+    """Whether `CALORIC_PREFORK_IMPORT` asks for the handler's import before the workers are forked."""
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, whose pid is `parent`, ends, even by SIGKILL.
+
+    Raises `SystemExit` if the parent has ended already.
+    """
 
 def configure_search_path() -> None:
     """Do what the `site` module would have done, for the fast way in (`python -S`).

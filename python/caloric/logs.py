@@ -9,14 +9,13 @@ import time
 
 from caloric import runtime
 from caloric._rust import encode_log_record
-from caloric.log_sink import frame_type, in_json, log_sink
+from caloric.log_sink import FramedTelemetryLogSink, StandardLogSink, frame_type, in_json, log_sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from caloric._rust import RuntimeClient
-    from caloric.log_sink import FramedTelemetryLogSink, StandardLogSink
 
 __all__ = [
     "JsonFormatter",
@@ -58,6 +57,18 @@ def configure(client: "RuntimeClient") -> None:
     root.addHandler(handler)
 
 
+def log_once(message: object, descriptor: int | None) -> None:
+    """Log `message` at level DEBUG as a handler of `configure` would, to that log descriptor, or to standard output."""
+    handler = LambdaLoggerHandlerWithFrameType(
+        StandardLogSink() if descriptor is None else FramedTelemetryLogSink(descriptor)
+    )
+    handler.setFormatter(JsonFormatter() if in_json() else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
+    logging.Formatter.converter = time.gmtime
+    record = logging.LogRecord("root", logging.DEBUG, __file__, 0, message, None, None)
+    record.aws_request_id = ""
+    handler.handle(record)
+
+
 def _level_of_environment() -> str:
     level = runtime.log_level.decode(errors="surrogateescape")
     # TRACE only when written so: AWS's own list of names is in capitals.
@@ -85,7 +96,7 @@ class LambdaLoggerFilter(logging.Filter):
 class LambdaLoggerHandler(logging.Handler):
     """Writes records to the log sink, as plain text."""
 
-    def __init__(self, log_sink: "StandardLogSink | FramedTelemetryLogSink") -> None:
+    def __init__(self, log_sink: StandardLogSink | FramedTelemetryLogSink) -> None:
         super().__init__()
         self.log_sink = log_sink
 

@@ -17,6 +17,7 @@ from caloric._rust import RuntimeClient, __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from caloric.errors import InitializationError
@@ -54,8 +55,14 @@ def run(handler_name: str) -> "NoReturn":
     sys.stdout = Unbuffered(sys.stdout)
     sys.stderr = Unbuffered(sys.stderr)
     _read_log_settings()
+    load: Callable[[str], Any] = _load_handler_without_collections
+    managed = b"AWS_LAMBDA_MAX_CONCURRENCY" in environ
+    if managed:
+        from caloric.workers import in_workers
+
+        load = in_workers(load)
     python = ".".join(map(str, sys.version_info[:3]))
-    client = RuntimeClient(address, f"caloric-python/{python}-{__version__}")
+    client = RuntimeClient(address, f"caloric-python/{python}-{__version__}", worker=managed)
     if "awslambdaric" in sys.modules:
         # Imported by a customisation module, from the installed package, which has nothing to do with this process.
         for name in [name for name in sys.modules if name.partition(".")[0] == "awslambdaric"]:
@@ -69,7 +76,7 @@ def run(handler_name: str) -> "NoReturn":
     handler: Any = None
     failure = None
     try:
-        handler = _load_handler_without_collections(handler_name)
+        handler = load(handler_name)
     except Exception as error:
         failure = error
     if failure is not None:

@@ -218,6 +218,8 @@ def function_environment(
         variables.setdefault(name, value)
     # The developer's time zone must not leak in: code that passes here would fail in Lambda.
     variables["TZ"] = ":UTC"
+    if environment.max_concurrency is not None:
+        variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
     variables.update(user or {})
     name = environment.function_name
     variables.update(
@@ -245,13 +247,12 @@ def function_environment(
 
 
 def _managed(environment: ExecutionEnvironment) -> dict[str, str]:
-    """Return what Lambda Managed Instances add (spec runtime-api 6.1): they log in JSON only."""
+    """Return what is reserved on Lambda Managed Instances (spec runtime-api 6.1)."""
     if environment.max_concurrency is None:
         return {}
     return {
         "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
         "AWS_LAMBDA_MAX_CONCURRENCY": str(environment.max_concurrency),
-        "AWS_LAMBDA_LOG_FORMAT": "JSON",
     }
 
 

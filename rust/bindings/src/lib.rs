@@ -14,6 +14,7 @@ mod errors;
 mod runtime;
 mod search_path;
 mod wait;
+mod workers;
 
 /// The extension module. On a free-threaded interpreter importing it turns the GIL on: the encoder borrows what containers
 /// hold, which another thread could free otherwise. pyo3 would declare the opposite by default.
@@ -32,6 +33,8 @@ mod _rust {
     use super::runtime::RuntimeClient;
     #[pymodule_export]
     use super::search_path::configure_search_path;
+    #[pymodule_export]
+    use super::workers::{end_with_parent, prefork_import};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

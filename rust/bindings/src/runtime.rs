@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use caloric_core::{Answer, AnswerKind, Call, Client, Error, Invocation, Posted, TcpConnector};
 use pyo3::exceptions::{PyException, PyRuntimeError};
@@ -22,6 +23,11 @@ const KEEP_CAPACITY: usize = 256 * 1024;
 /// smaller ones the detour costs more than it saves.
 const BEGIN_FROM: usize = 4 * 1024;
 
+/// How often a worker asks for an invocation before it gives up, and after what time for the second time; then twice
+/// that, and so on (spec runtime-api 6.2).
+const NEXT_ATTEMPTS: u32 = 5;
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+
 /// A connection to the Runtime API and the loop over it.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct RuntimeClient {
@@ -29,6 +35,9 @@ pub struct RuntimeClient {
     current: Mutex<Current>,
     /// Somebody else goes on after the handler call that is under way.
     hand_over: AtomicBool,
+    /// One of the processes that share an environment of Managed Instances: what goes wrong in one conversation must not
+    /// end it (spec runtime-api 6.2).
+    worker: bool,
 }
 
 struct Connection {
@@ -78,8 +87,8 @@ struct ErrorReport {
 impl RuntimeClient {
     /// A client that is not connected yet.
     #[new]
-    #[pyo3(signature = (address, user_agent))]
-    fn new(address: &str, user_agent: &str) -> Self {
+    #[pyo3(signature = (address, user_agent, *, worker = false))]
+    fn new(address: &str, user_agent: &str, worker: bool) -> Self {
         let mut client = Client::new(TcpConnector::new(address), user_agent);
         client.set_pipelining(Config::from_environment().pipeline);
         let connection = Connection { client, trace_id: ChangingVariable::new("_X_AMZN_TRACE_ID") };
@@ -87,6 +96,7 @@ impl RuntimeClient {
             connection: Mutex::new(connection),
             current: Mutex::default(),
             hand_over: AtomicBool::new(false),
+            worker,
         }
     }
 
@@ -107,6 +117,10 @@ impl RuntimeClient {
     fn post_initialization_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
         let client = &mut self.connection()?.client;
         let posted = waiting(py, |wait| client.post_initialization_error(error_type, body, wait))?;
+        if self.worker && matches!(&posted, Posted::Refused(refusal) if refusal.status == 403) {
+            // A sibling has reported already.
+            return Ok(());
+        }
         accepted(Call::InitializationError, posted)
     }
 
@@ -127,7 +141,7 @@ impl RuntimeClient {
     /// Return the next invocation and make it the current one. Raises `RuntimeApiError` when there is none.
     fn next_invocation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let Connection { client, trace_id } = &mut *self.connection()?;
-        let invocation = waiting(py, |wait| client.next_invocation(wait))?;
+        let invocation = waiting(py, |wait| self.poll(client, None, wait))?;
         let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
         let fields = PyDict::new(py);
         fields.set_item("invoke_id", request_id)?;
@@ -188,7 +202,14 @@ impl RuntimeClient {
     fn run<'py>(&self, py: Python<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Unanswered<'py>> {
         let Connection { client, trace_id } = &mut *self.connection()?;
         // The platform has work to do before the first event comes; so have we.
-        waiting(py, |wait| client.request_next(wait))?;
+        let mut failed = None;
+        waiting(py, |wait| match client.request_next(wait) {
+            Err(error) if self.survives(&error) => {
+                failed = Some(error);
+                Ok(())
+            }
+            other => other,
+        })?;
         let context_class =
             py.import(intern!(py, "caloric.context"))?.getattr(intern!(py, "LambdaContext"))?;
         let mut encoded = Vec::new();
@@ -198,15 +219,13 @@ impl RuntimeClient {
         loop {
             let invocation = waiting(py, |wait| {
                 if let Some(outgoing) = outgoing.take() {
-                    let answer = outgoing.answer(&encoded);
-                    let posted = client.post(&answer, true, wait)?;
-                    tell_refusal(&answer, posted);
+                    self.deliver(client, &outgoing.answer(&encoded), true, wait)?;
                     // A large result must not stay in memory while the environment idles.
                     outgoing.release();
                     encoded.clear();
                     encoded.shrink_to(KEEP_CAPACITY);
                 }
-                client.next_invocation(wait)
+                self.poll(client, failed.take(), wait)
             })?;
             let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
             let call = HandlerCall {
@@ -250,6 +269,61 @@ impl RuntimeClient {
 }
 
 impl RuntimeClient {
+    /// Whether the loop goes on after a failed conversation.
+    fn survives(&self, error: &Error) -> bool {
+        self.worker && !matches!(error, Error::Interrupted)
+    }
+
+    /// The next invocation; a worker asks a few times before it gives up. `failed` is how asking has failed already.
+    fn poll(
+        &self,
+        client: &mut Client<TcpConnector>,
+        failed: Option<Error>,
+        wait: &mut SignalWait,
+    ) -> Result<Invocation, Error> {
+        let mut outcome = match failed {
+            Some(error) => Err(error),
+            None => client.next_invocation(wait),
+        };
+        let mut delay = FIRST_DELAY;
+        for attempt in 2..=NEXT_ATTEMPTS {
+            match outcome {
+                Err(error) if self.survives(&error) => {
+                    let delay_ms = delay.as_millis();
+                    warn(&format!(
+                        "{error}; asking again in {delay_ms} ms (attempt {attempt} of {NEXT_ATTEMPTS})"
+                    ));
+                }
+                other => return other,
+            }
+            wait.sleep(delay).map_err(|_| Error::Interrupted)?;
+            delay *= 2;
+            outcome = client.next_invocation(wait);
+        }
+        outcome
+    }
+
+    /// Post an answer. That it was refused, or lost where that is not the end, is told on stderr.
+    fn deliver(
+        &self,
+        client: &mut Client<TcpConnector>,
+        answer: &Answer<'_>,
+        then_next: bool,
+        wait: &mut SignalWait,
+    ) -> Result<(), Error> {
+        match client.post(answer, then_next, wait) {
+            Ok(Posted::Accepted) => {}
+            Ok(Posted::Refused(refusal)) => {
+                warn(&format!("the answer to {} was not accepted: {refusal}", answer.request_id));
+            }
+            Err(error) if self.survives(&error) => {
+                warn(&format!("the answer to {} is lost: {error}", answer.request_id));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn connection(&self) -> PyResult<MutexGuard<'_, Connection>> {
         match self.connection.try_lock() {
             Ok(connection) => Ok(connection),
@@ -278,16 +352,7 @@ impl RuntimeClient {
 
     fn post(&self, py: Python<'_>, answer: &Answer<'_>) -> PyResult<()> {
         let client = &mut self.connection()?.client;
-        let posted = waiting(py, |wait| client.post(answer, false, wait))?;
-        tell_refusal(answer, posted);
-        Ok(())
-    }
-}
-
-/// Say on stderr that an answer was too late or too large. The next invocation can be asked for.
-fn tell_refusal(answer: &Answer<'_>, posted: Posted) {
-    if let Posted::Refused(refusal) = posted {
-        warn(&format!("the answer to {} was not accepted: {refusal}", answer.request_id));
+        waiting(py, |wait| self.deliver(client, answer, false, wait))
     }
 }
 

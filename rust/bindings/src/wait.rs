@@ -5,6 +5,7 @@
 //! not do: under `SA_RESTART`, which asyncio sets, the kernel restarts it. `ppoll` always returns.
 
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use caloric_core::{Interest, Interrupted, Wait};
 use pyo3::intern;
@@ -40,6 +41,25 @@ impl SignalWait {
     /// What a handler raised, if that ended the wait.
     pub fn into_raised(mut self) -> Option<PyErr> {
         self.raised.take()
+    }
+
+    /// Let so much time pass, with signals.
+    pub fn sleep(&mut self, time: Duration) -> Result<(), Interrupted> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = libc::timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            // SAFETY: no descriptors; the timeout and the mask outlive the call.
+            let ready =
+                unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const timeout, &raw const self.original) };
+            if ready == 0 {
+                return Ok(());
+            }
+            self.let_handlers_run(true)?;
+        }
     }
 
     /// Let Python run its handlers as if nothing were blocked.
