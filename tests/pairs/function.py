@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from caloric._rust import ExecutionEnvironment
 from caloric.local.process import function_environment, supervise
+from tests.pairs import managed_rie
 from tests.parts import rie
 from tests.runtimes import COMMANDS, environment
 
@@ -183,13 +184,23 @@ class Pair:
 
     @contextlib.contextmanager
     def start(
-        self, folder: Path, handler: str, *, timeout_s: int = 15, snapstart: bool = False, **variables: str
+        self,
+        folder: Path,
+        handler: str,
+        *,
+        timeout_s: int = 15,
+        snapstart: bool = False,
+        max_concurrency: int | None = None,
+        **variables: str,
     ) -> Iterator[RieFunction | EndpointFunction]:
-        """Set up the function in `folder`, with variables of its own, and take everything down at the end."""
+        """Set up the function in `folder`, with variables of its own, and take everything down at the end.
+
+        With `max_concurrency` it is one on Lambda Managed Instances.
+        """
         command = [*COMMANDS[self.runtime], handler]
         with tempfile.NamedTemporaryFile(suffix=".log") as log:
             start = _start_rie if self.endpoint == "rie" else _start_ours
-            with start(command, folder, log, timeout_s, snapstart, variables) as function:
+            with start(command, folder, log, timeout_s, snapstart, max_concurrency, variables) as function:
                 yield function
 
 
@@ -204,6 +215,7 @@ def _start_rie(
     log: LogFile,
     timeout_s: int,
     snapstart: bool,
+    max_concurrency: int | None,
     variables: dict[str, str],
 ) -> Iterator[RieFunction]:
     address, api_address = ("127.0.0.1", _free_port()), f"127.0.0.1:{_free_port()}"
@@ -222,8 +234,13 @@ def _start_rie(
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_SIZE_MB),
         "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAME,
     }
+    if max_concurrency is not None:
+        # What switches the emulator's mode, and reaches the runtime from there.
+        settings["AWS_LAMBDA_MAX_CONCURRENCY"] = str(max_concurrency)
+        settings.update(managed_rie.variables(command, folder))
+    emulator = [str(rie())] if max_concurrency is None else managed_rie.emulator(rie())
     process = subprocess.Popen(
-        [str(rie()), *options, *command],
+        [*emulator, *options, *command],
         cwd=folder,
         env=environment(api_address, **settings, **variables),
         stdin=subprocess.DEVNULL,
@@ -264,6 +281,7 @@ def _start_ours(
     log: LogFile,
     timeout_s: int,
     snapstart: bool,
+    max_concurrency: int | None,
     variables: dict[str, str],
 ) -> Iterator[EndpointFunction]:
     with ExecutionEnvironment(
@@ -271,6 +289,7 @@ def _start_ours(
         memory_size_mb=MEMORY_SIZE_MB,
         timeout_ms=timeout_s * 1000,
         snap_start=snapstart,
+        max_concurrency=max_concurrency,
         log_fd=log.fileno(),
     ) as execution_environment:
         env = function_environment(
