@@ -122,11 +122,15 @@ def managed(
         try:
             yield function
         finally:
-            for pid in [*workers(process.pid), process.pid]:
-                # The peer's workers outlive it, and hold the pipes open.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_all(process)
             function.end()
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill the main process and its workers: the peer's outlive it, and hold the pipes open."""
+    for pid in [*workers(process.pid), process.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def workers(pid: int) -> list[int]:
@@ -210,10 +214,8 @@ def test_log_records_carry_the_ids_of_their_workers_invocation(way: str) -> None
             function.submit(f"id-{number}", {"round": "r", "count": 3}, tenant_id=f"tenant-{number}")
         for number in range(3):
             function.result(f"id-{number}")
-        function.process.kill()
+        kill_all(function.process)
         assert function.process.stdout is not None
-        # The peer's workers hold the pipe open until they find the endpoint gone.
-        function.environment.close()
         records = [json.loads(line) for line in function.process.stdout]
     assert sorted(
         (r["message"], r["requestId"], r["tenantId"]) for r in records if r["message"].startswith("of ")
@@ -252,7 +254,7 @@ def test_threads_that_will_be_missing_are_told_of(way: str, write_function: Writ
     """)
     with managed(way, "app.handler", 1, folder, CALORIC_PREFORK_IMPORT="1") as function:
         assert function.invoke() == 1
-        assert "importing the handler has started threads (1)" in function.stderr
+        function.wait(lambda: "importing the handler has started threads (1)" in function.stderr)
 
 
 # ---- init errors ----------------------------------------------------------------------------------------------------
@@ -322,7 +324,8 @@ def test_a_worker_that_ends_is_replaced(way: str, end: dict[str, int], how: str)
         function.submit("lost", end)
         after = function.invoke()["pid"]
         assert after != before
-        assert function.stderr == f"caloric: worker {before} {how}; another one starts in 100 ms\n"
+        said = f"caloric: worker {before} {how}; another one starts in 100 ms\n"
+        function.wait(lambda: function.stderr == said)
 
 
 @our_ways
@@ -436,7 +439,7 @@ def test_a_failing_next_is_tried_five_times(way: str, execution_env: str) -> Non
         )
         with process:
             calls = [request.call for request in api.wait_for(7)]
-            process.kill()
+            kill_all(process)
             err = process.communicate(timeout=PATIENCE)[1].decode().splitlines()
     assert calls == ["next"] * 5 + ["response", "next"]
     assert [line.rpartition("; ")[2] for line in err] == [
@@ -451,7 +454,7 @@ def test_a_worker_that_never_gets_through_ends_and_is_replaced(way: str) -> None
         variables = {"AWS_LAMBDA_MAX_CONCURRENCY": "1", "LAMBDA_TASK_ROOT": str(HANDLERS)}
         with start(way, "managed.who", HANDLERS, api.address, **variables) as process:
             requests = api.wait_for(6)
-            process.kill()
+            kill_all(process)
             err = process.communicate(timeout=PATIENCE)[1].decode()
     assert requests[5].connection != requests[4].connection
     assert re.search(r"caloric: worker \d+ ended with exit status 1; another one starts in 100 ms\n", err)
@@ -465,7 +468,7 @@ def test_a_refused_connection_is_tried_again_too(way: str) -> None:
     with start(way, "managed.who", HANDLERS, address, **variables) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline().decode() for _ in range(5)]
-        process.kill()
+        kill_all(process)
     assert all("cannot connect to the Runtime API" in line for line in lines)
     assert "(attempt 5 of 5)" in lines[3]
     assert "attempt" not in lines[4]
@@ -481,8 +484,7 @@ def test_an_answer_that_cannot_be_posted_does_not_end_the_worker(way: str) -> No
         )
         with process:
             requests = api.wait_for(5)
-            process.kill()
-            api.__exit__()
+            kill_all(process)
             err = process.communicate(timeout=PATIENCE)[1].decode()
     assert [request.call for request in requests] == ["next", "response", "next", "response", "next"]
     if way in CALORIC:
@@ -500,7 +502,7 @@ def test_a_late_answer_is_refused_and_the_worker_goes_on(way: str) -> None:
         (function.folder / "go").touch()
         assert function.invoke() == "done"
         if way in CALORIC:
-            assert function.stderr.startswith("caloric: the answer to late was not accepted: 410 ")
+            function.wait(lambda: "caloric: the answer to late was not accepted: 410 " in function.stderr)
 
 
 # ---- logs -----------------------------------------------------------------------------------------------------------
@@ -553,8 +555,7 @@ def test_each_worker_writes_to_lambdas_log_socket(way: str) -> None:
             function.invoke()
             log.wait_for(lambda got: len(got) == 4 and any(b"raw" in part for part in got))
             log.wait_for(lambda got: any(b"to stderr" in part for part in got))
-            function.process.kill()
-            function.environment.close()
+            kill_all(function.process)
             assert function.process.stdout is not None
             assert function.process.stdout.read() == b""
         log.close()
@@ -572,7 +573,9 @@ def test_without_a_usable_log_socket_the_log_goes_to_stdout(way: str) -> None:
         function.process.kill()
         assert function.process.stdout is not None
         assert function.process.stdout.read().startswith(b"to stdout\n")
-        assert "the log goes to standard output, the log socket cannot be used: " in function.stderr
+        function.wait(
+            lambda: "the log goes to standard output, the log socket cannot be used: " in function.stderr
+        )
 
 
 @pytest.mark.parametrize("log_format", ["JSON", "Text"])
@@ -602,8 +605,7 @@ def test_the_workers_are_announced_at_debug_and_never_write_frames(
         with process:
             os.close(writer)
             endpoint.invoke(b"{}")
-            process.kill()
-            endpoint.close()
+            kill_all(process)
             assert process.stdout is not None
             out = process.stdout.read()
         frames = b""
