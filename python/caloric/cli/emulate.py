@@ -9,13 +9,16 @@ from argparse import ArgumentTypeError
 
 from caloric.cli import UserMistake
 from caloric.cli.options import (
+    CONCURRENCY,
     MEMORY_MB,
     PUBLISHED_VERSION,
     TIMEOUT_S,
     Parser,
     add_function_options,
     add_later,
+    add_max_concurrency_option,
     add_snapstart_option,
+    check_not_both,
     check_program,
     whole_number,
 )
@@ -24,25 +27,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
+    from typing import TypeVar
+
+    _T = TypeVar("_T", int, None)
 
 _LATER = {
     "--layer": "layers",
     "--extension": "extensions",
     "--stream": "response streaming",
     "--http": "function URLs",
-    "--concurrency": "concurrent invocations",
+    "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
 }
 
 _EPILOG = """\
 The runtime is started at the first invocation, and anew after a timeout or a crash. Invocations run one at a time,
-in the order in which they came.
+in the order in which they came; with --max-concurrency N the runtime is started at once, and runs up to N at a time.
 
   caloric emulate -- python -m caloric app.handler
   curl http://127.0.0.1:8080/2015-03-31/functions/function/invocations -d '{}'
 
 With boto3: client("lambda", endpoint_url="http://127.0.0.1:8080"), and any function name.
 
-As for AWS's emulator, AWS_LAMBDA_FUNCTION_NAME, _TIMEOUT and _MEMORY_SIZE set the defaults.
+As for AWS's emulator, AWS_LAMBDA_FUNCTION_NAME, _TIMEOUT, _MEMORY_SIZE and AWS_LAMBDA_MAX_CONCURRENCY set the
+defaults.
 """
 
 
@@ -73,11 +80,14 @@ def main(argv: Sequence[str]) -> int:
     )
     # The second is what AWS's emulator calls it.
     add_snapstart_option(parser, "--enable-init-caching")
+    # AWS's emulator is switched by the variable.
+    add_max_concurrency_option(parser, _default("AWS_LAMBDA_MAX_CONCURRENCY", None, CONCURRENCY))
     add_later(parser, _LATER)
     # Everything after -- is the command's, options included.
     own, dashes, command = _split(argv)
     options = parser.parse_args(own)
     command = [*options.command, *command] if dashes else options.command
+    check_not_both(options)
     if not command:
         raise UserMistake(
             "name the runtime's command after --, for example: -- python -m caloric app.handler"
@@ -93,6 +103,7 @@ def main(argv: Sequence[str]) -> int:
         memory_size_mb=options.memory,
         function_version=PUBLISHED_VERSION if options.snapstart else "$LATEST",
         snap_start=options.snapstart,
+        max_concurrency=options.max_concurrency,
         log_fd=2,
     )
     variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
@@ -107,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _default(name: str, otherwise: int, convert: Callable[[str], int]) -> int:
+def _default(name: str, otherwise: _T, convert: Callable[[str], int]) -> int | _T:
     """A default from AWS's emulator's variables; one that the option would not take is the user's mistake."""
     text = os.environ.get(name, "")
     if not text:

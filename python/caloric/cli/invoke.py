@@ -15,7 +15,9 @@ from caloric.cli.options import (
     Parser,
     add_function_options,
     add_later,
+    add_max_concurrency_option,
     add_snapstart_option,
+    check_not_both,
     check_program,
     tenant_id,
     whole_number,
@@ -24,7 +26,7 @@ from caloric.cli.options import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from caloric._rust import ExecutionEnvironment, InvokeResult
@@ -33,7 +35,7 @@ _LATER = {
     "--layer": "layers",
     "--extension": "extensions",
     "--stream": "response streaming",
-    "--concurrency": "concurrent invocations",
+    "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
 }
 
 _EPILOG = """\
@@ -70,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         type=whole_number(1, 1_000_000, "times"),
         default=1,
-        help="invoke so many times in the same environment: the first is a cold start, the others are warm",
+        help="invoke so many times in the same environment: the first is a cold start, the others are warm; with "
+        "--max-concurrency up to N of them run at once, and are printed as they finish",
     )
     parser.add_argument(
         "--client-context", metavar="JSON", help="what the handler finds in context.client_context"
@@ -90,10 +93,12 @@ def main(argv: Sequence[str]) -> int:
         "--runtime", metavar="CMD", help="another runtime's command line, in place of Caloric; any language"
     )
     add_snapstart_option(parser)
+    add_max_concurrency_option(parser)
     add_function_options(parser, timeout_s=3, memory_mb=128)
     add_later(parser, _LATER)
     options = parser.parse_args(argv)
     _check_handler(options)
+    check_not_both(options)
     event = _read_event(options.event)
     if options.client_context is not None:
         _check_json(options.client_context.encode(), "the client context")
@@ -107,19 +112,36 @@ def main(argv: Sequence[str]) -> int:
         memory_size_mb=options.memory,
         function_version=PUBLISHED_VERSION if options.snapstart else "$LATEST",
         snap_start=options.snapstart,
+        max_concurrency=options.max_concurrency,
         log_fd=-1 if options.json else 2,
         keep_log=options.json,
     )
     with environment, _runtime(environment, command, options):
-        for _ in range(options.repeat):
-            result = environment.invoke(
-                event, client_context=options.client_context, tenant_id=options.tenant_id
-            )
+        for result in _results(environment, event, options):
             if result.error_type == "Runtime.InvalidEntrypoint":
                 raise UserMistake(_error_message(result))
             failed = failed or result.function_error is not None
             _print(result, as_json=options.json)
     return 1 if failed else 0
+
+
+def _results(environment: ExecutionEnvironment, event: bytes, options: Namespace) -> Iterator[InvokeResult]:
+    """Run the invocations, and yield each when it is finished."""
+    travels_along = {"client_context": options.client_context, "tenant_id": options.tenant_id}
+    if options.max_concurrency is None:
+        for _ in range(options.repeat):
+            yield environment.invoke(event, **travels_along)
+        return
+    # The C module: `queue` brings more than this command otherwise has.
+    from _queue import SimpleQueue
+
+    finished: SimpleQueue[InvokeResult] = SimpleQueue()
+    submitted = 0
+    for number in range(options.repeat):
+        while submitted < min(options.repeat, number + options.max_concurrency):
+            environment.submit(event, finished.put, **travels_along)
+            submitted += 1
+        yield finished.get()
 
 
 def _end_cleanly_on_sigterm() -> None:

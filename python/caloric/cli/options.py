@@ -106,6 +106,30 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
     )
 
 
+CONCURRENCY = whole_number(1, 1600, "invocations at once")
+"""Converts the bound of Managed Instances. AWS documents defaults, not a limit; this is 16 for each of 100 vCPUs."""
+
+
+def add_max_concurrency_option(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    """Add the option that has the function run as on Lambda Managed Instances."""
+    parser.add_argument(
+        "--max-concurrency",
+        metavar="N",
+        type=CONCURRENCY,
+        default=default,
+        help="run as on Lambda Managed Instances: one environment that serves up to N invocations at once, in N worker "
+        "processes for Python (AWS_LAMBDA_MAX_CONCURRENCY)",
+    )
+
+
+def check_not_both(options: argparse.Namespace) -> None:
+    """Raise `UserMistake` for SnapStart on Managed Instances, which Lambda has not."""
+    if options.snapstart and options.max_concurrency is not None:
+        raise UserMistake(
+            "--snapstart and --max-concurrency exclude each other: Managed Instances have no snapshots"
+        )
+
+
 def add_snapstart_option(parser: argparse.ArgumentParser, *aliases: str) -> None:
     """Add the option that has the function snapshotted."""
     parser.add_argument(
