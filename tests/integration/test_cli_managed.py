@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +18,6 @@ import pytest
 from tests.runtimes import environment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import WriteFunction
 
 # Answers when three invocations run at the same time.
@@ -32,13 +32,20 @@ TOGETHER = """
             time.sleep(0.002)
         return os.getpid()
 """
-CALORIC = [sys.executable, "-m", "caloric.cli"]
+CALORIC = [str(Path(sysconfig.get_path("scripts")) / "caloric")]
 
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    env = environment("unused")
+    env = environment("")
+    del env["AWS_LAMBDA_RUNTIME_API"]
     return subprocess.run(
-        [*CALORIC, *arguments], cwd=folder, env=env, capture_output=True, timeout=50, stdin=subprocess.DEVNULL, check=False
+        [*CALORIC, *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        timeout=50,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
 
 
@@ -67,7 +74,7 @@ def test_emulate_serves_several_at_once(way: str, write_function: WriteFunction)
     process = subprocess.Popen(
         [*CALORIC, "emulate", "--port", "0", *option, "--", *runtime],
         cwd=write_function(TOGETHER),
-        env=environment("unused", **variables),
+        env=environment("", **variables),
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
     )
@@ -75,7 +82,9 @@ def test_emulate_serves_several_at_once(way: str, write_function: WriteFunction)
         try:
             assert process.stderr is not None
             lines = iter(process.stderr.readline, b"")
-            address = next(found[1] for line in lines if (found := re.search(rb"listening on http://([^/]*)/", line)))
+            address = next(
+                found[1] for line in lines if (found := re.search(rb"listening on http://([^/]*)/", line))
+            )
             pids: list[bytes] = []
 
             def invoke() -> None:
@@ -97,7 +106,10 @@ def test_emulate_serves_several_at_once(way: str, write_function: WriteFunction)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--max-concurrency", "0"], "argument --max-concurrency: 0 is out of range: 1 to 1600 invocations at once"),
+        (
+            ["--max-concurrency", "0"],
+            "argument --max-concurrency: 0 is out of range: 1 to 1600 invocations at once",
+        ),
         (["--max-concurrency", "many"], "argument --max-concurrency: 'many' is not a whole number"),
         (["--max-concurrency", "2", "--snapstart"], "--snapstart and --max-concurrency exclude each other"),
     ],

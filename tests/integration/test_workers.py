@@ -239,7 +239,7 @@ def test_a_failed_import_before_the_fork_is_reported_once(way: str, write_functi
         out, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert [request.path for request in api.requests] == ["/2018-06-01/runtime/init/error"]
-        assert out.decode().count("nowhere_to_be_found") == 1
+        assert out.decode().count("[ERROR] Runtime.ImportModuleError") == 1
 
 
 @our_ways
