@@ -312,6 +312,39 @@ def decoder_words(look: Look) -> Texts | None:
     return None
 
 
+def api_failure(look: Look) -> Texts | None:
+    """Both end with 1: the peer with a traceback and a line on standard output, ours with one line."""
+    if look.name == "stderr":
+        theirs = (
+            r"Traceback .*\n(RuntimeError: Failed to (get next|post invocation (response|error))"
+            r"|(\w+\.)*(FaultException|LambdaRuntimeClientError|RemoteDisconnected|ConnectionResetError)(: [^\n]*)?)\n"
+        )
+        own = r"caloric: [^\n]*\n"
+        both = re.fullmatch(theirs, look.peer, re.DOTALL) and re.fullmatch(own, look.ours)
+        return ("", "") if both else None
+    if look.name == "stdout":
+        found = re.sub(r"\[ERROR\] \[\d+\] LAMBDA_RUNTIME (?:[^\n]|\n(?!\Z))*\n\Z", "", look.peer)
+        return (found, look.ours) if found != look.peer else None
+    # The request for the next event, which leaves together with the answer.
+    last = max((int(name.split()[0]) for name in look.peers_run.values if name[0].isdigit()), default=-1)
+    together = re.escape(look.peer) + r"\nGET /2018-06-01/runtime/invocation/next over connection 0"
+    if look.name == "calls" and re.fullmatch(together, look.ours):
+        return "", ""
+    after = re.match(r"(\d+) header ", look.name)
+    return ("", "") if after is not None and int(after[1]) == last + 1 and not look.peer else None
+
+
+def no_content_type(look: Look) -> Texts | None:
+    """The peer crashes, and so everything that ours does then is more."""
+    if look.peers_run["exit"] != "signal SIGSEGV":
+        return None
+    if look.name == "exit" or (look.name == "calls" and look.ours.startswith(look.peer)):
+        return "", ""
+    if look.name == "stderr":
+        return ("", "") if not look.peer and re.fullmatch(r"caloric: [^\n]*\n", look.ours) else None
+    return ("", "") if re.match(r"[1-9]\d* ", look.name) and not look.peer else None
+
+
 # A frame in a traceback, also in that of an exception group, with its source lines.
 _FRAME = (
     r'(?:  \| )?  File "(?:[^"]*/{folder}/[^"/]*|<frozen runpy>|[^"]*/runpy\.py|[^"]*/importlib/__init__\.py)", '
@@ -745,6 +778,25 @@ DIFFERENCES: Sequence[Difference] = (
         why="AWS documents them as recoverable; a 413 is Lambda's answer to a result that is too large, and a new "
         "process would be a new cold start.",
         rule=refused_answers,
+    ),
+    Difference(
+        "api-failure",
+        area=REFUSED,
+        peer="when the Runtime API cannot be reached or fails, a traceback on standard error and mostly a line on "
+        "standard output",
+        ours="one line on standard error, which names the call and what came back; the request for the next event may "
+        "have been sent already",
+        why="Nobody can do anything about the frames of the runtime. The exit code is the same, 1.",
+        rule=api_failure,
+    ),
+    Difference(
+        "no-content-type",
+        area=REFUSED,
+        peer="an answer to `/next` without `Content-Type`, or one that breaks off in its head, ends the process with "
+        "signal 11",
+        ours="an event is taken for JSON; anything else is a line on standard error and exit code 1",
+        why="A bug of the peer.",
+        rule=no_content_type,
     ),
     Difference(
         "nesting-depth",
