@@ -547,6 +547,7 @@ LOGS = "Logs"
 
 ERRORS = "Errors"
 RESULTS = "Results and events"
+MANAGED = "Managed Instances"
 FAST = "The fast way in, `python -S …/caloric/bootstrap.py`"
 REFUSED = "Answers of the Runtime API"
 
@@ -908,6 +909,19 @@ DIFFERENCES: Sequence[Difference] = (
         ours="an event without `Content-Type` is JSON, there is no time left, and a character stands for the bytes",
         why="An endpoint that is not AWS's may send it.",
         rule=crashes,
+    ),
+    Difference(
+        "worker-count",
+        area=MANAGED,
+        peer="a value of `AWS_LAMBDA_MAX_CONCURRENCY` that is no whole number ends the process with a traceback",
+        ours="with one line that says what the variable is for",
+        why="It is the user's mistake, or a platform's, and not the program's.",
+        pins={
+            "stderr": (
+                r"\ATraceback .*ValueError: [^\n]*\n\Z",
+                r"\Acaloric: AWS_LAMBDA_MAX_CONCURRENCY is [^\n]*\n\Z",
+            )
+        },
     ),
     Difference(
         "search-path",
