@@ -422,7 +422,7 @@ _ENDS: list[Case] = [
     _ends("sys.exit(3)", "sys.exit(3)", "import sys"),
     _ends("sys.exit(None)", "sys.exit(None)", "import sys"),
     _ends("sys.exit with a text", "sys.exit('good bye ü')", "import sys"),
-    _ends("sys.exit with a huge number", "sys.exit(2**70)", "import sys"),
+    _ends("sys.exit with a huge number", "sys.exit(2**40 + 3)", "import sys"),
     _ends("a SystemExit of one's own", "raise Odd(7)", "class Odd(SystemExit): pass"),
     _ends("exit()", "exit()"),
     _ends("quit(6)", "quit(6)"),
