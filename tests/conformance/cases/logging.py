@@ -218,7 +218,7 @@ _MASKS = {
     # Behind a date of one's own.
     r"(1970|then)\.\d{3}Z": r"\1.<ms>Z",
     # The runtimes' own frames in what logging prints about its own errors.
-    r'  File "(<frozen runpy>|[^"]*/(awslambdaric|caloric)/)[^\n]*\n(    [^\n]*\n)*': "",
+    r'  File "(<frozen runpy>|[^"]*/runpy\.py|[^"]*/(awslambdaric|caloric)/)[^\n]*\n(    [^\n]*\n)*': "",
 }
 
 _LEVELS = [
