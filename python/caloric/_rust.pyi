@@ -1,6 +1,6 @@
 """What Rust exports to Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from typing_extensions import Self
@@ -15,7 +15,7 @@ __version__: str
 class ExecutionEnvironment:
     """The server side of one execution environment: the Runtime API on a port of its own, and its life cycle.
 
-    It starts no process. Somebody waits with `wait_for_start`, starts one, and tells its pid;
+    It does not know what to start. Somebody waits with `wait_for_start` and calls `start_process`;
     `caloric.local.process.supervise` does that. The environment then watches the process, kills it when a time limit
     passes, and asks for a new one when the next invocation needs it. Invocations are run one at a time, in the order
     in which they were given. All environments of a process are served by one thread.
@@ -100,17 +100,34 @@ class ExecutionEnvironment:
     def wait_for_start(self, timeout_s: float | None = None) -> bool:
         """Wait until a runtime process is wanted, without holding the GIL.
 
-        `True` hands the request over: report with `process_started` or `start_failed`. `False` means that the time
+        `True` hands the request over: report with `start_process` or `start_failed`. `False` means that the time
         has passed or the environment is closed (`closed` tells which).
         """
 
-    def process_started(self, pid: int, *, process_group: bool) -> None:
-        """Make a child of this process the environment's runtime; the environment kills and reaps it.
+    def start_process(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        variables: dict[str, str],
+        *,
+        cwd: str | None = None,
+        stdin: int | None = None,
+        output_fd: int | None = None,
+        own_process_group: bool = True,
+        temporary_folder: str | None = None,
+    ) -> int:
+        """Start the environment's runtime and return its pid.
 
-        `process_group` says that it leads a process group, which is then killed as a whole.
+        `program` is the file to execute, `arguments` its arguments, the first of which is its name, and `variables`
+        its whole environment. `stdin` is a descriptor, by default `/dev/null`; `output_fd` that of stdout and stderr,
+        by default this process's own. With `own_process_group` the process leads a group of its own.
 
-        Raises `OSError` if it is not our child, and `RuntimeError` if the environment is closed or has a running
-        process; the child is still the caller's then.
+        Between the two processes is a small third one, the reaper. All that the program starts, however it detaches
+        itself, is killed when the program ends, when the environment kills it, and when this process ends, be it by
+        SIGKILL; in that last case `temporary_folder` is removed too.
+
+        Raises `OSError` if the program cannot be started, and `RuntimeError` if the environment is closed or has a
+        running process; nothing is left of it then.
         """
 
     def start_failed(self, message: str) -> None:

@@ -19,7 +19,7 @@ from caloric.local import invoke_async
 from caloric.local.process import RuntimeProcess, function_environment, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCRIPT = [sys.executable, "-I", "-S", str(Path(__file__).with_name("endpoint_runtime.py"))]
 
@@ -55,6 +55,18 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def children_of(pid: int) -> set[int]:
+    paths = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for path in paths for child in path.read_text(encoding="ascii").split()}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)
 
 
 def is_inheritable(descriptor: int) -> bool:
@@ -515,12 +527,27 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"the working directory '{missing}' does not exist".encode() in payload
 
 
-def test_a_process_that_is_not_our_child_is_refused() -> None:
-    with (
-        ExecutionEnvironment() as environment,
-        pytest.raises(ChildProcessError, match="cannot watch process 1:"),
-    ):
-        environment.process_started(1, process_group=False)
+def test_a_second_process_is_refused_and_ended(start: Start) -> None:
+    environment = start()
+    first = int(environment.invoke(b"pid").payload)
+    reapers = children_of(os.getpid())
+    with pytest.raises(RuntimeError, match=f"was announced while process {first} is still running"):
+        environment.start_process("/bin/sleep", ["sleep", "60"], {})
+    wait_until(lambda: children_of(os.getpid()) == reapers)
+    assert int(environment.invoke(b"pid").payload) == first
+
+
+def test_a_program_that_cannot_be_executed_is_an_error_with_a_number(tmp_path: Path) -> None:
+    script = tmp_path / "no-interpreter"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    before = children_of(os.getpid())
+    with ExecutionEnvironment() as environment:
+        with pytest.raises(FileNotFoundError, match=f"cannot start '{script}': No such file"):
+            environment.start_process(program=str(script), arguments=["x"], variables={"A": "b"})
+        with pytest.raises(OSError, match="contains a NUL character"):
+            environment.start_process("/bin/true", ["true"], {"A": "b\0c"})
+    assert children_of(os.getpid()) == before
 
 
 def test_wait_for_start_returns_when_time_is_up_and_when_closed() -> None:

@@ -1,7 +1,6 @@
 """Start the runtime process of an execution environment whenever one is wanted.
 
-`posix_spawn` rather than `subprocess`: importing the latter costs several milliseconds, which `caloric invoke` would
-pay before it does anything. Nothing else than `os` and `_thread` is imported here for the same reason.
+Nothing else than `os` and `_thread` is imported here: `caloric invoke` would pay for it before it does anything.
 """
 
 from __future__ import annotations
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
     from caloric._rust import ExecutionEnvironment
 
 __all__ = ["CannotStartError", "RuntimeProcess", "find_program", "function_environment", "supervise"]
-
-# Python's posix_spawn cannot change the working directory; `env -C` (coreutils 8.28, 2018) does, at the price of one
-# more exec.
-_ENV_PROGRAM = "/usr/bin/env"
-
-# SIGPIPE and SIGXFSZ: Python ignores them, and a program must not inherit that. Numbers, since importing `signal`
-# brings `enum` with it.
-_RESTORED_SIGNALS = (13, 25)
 
 
 class CannotStartError(Exception):
@@ -63,10 +54,11 @@ class RuntimeProcess:
     `function_environment`). Output goes to `output_fd`, stdout and stderr alike: by default to the environment's log
     pipe, so that it appears in the log and the log tail; `-1` leaves the descriptors of this process in place.
     `stdin` is a descriptor, by default `/dev/null`. `cwd` is the working directory. With `own_process_group` the
-    process leads a group of its own and is killed with all its descendants; a terminal's Ctrl-C then reaches this
-    process only. Without it, a debugger in the function can use the terminal.
+    process leads a group of its own; a terminal's Ctrl-C then reaches this process only. Without it, a debugger in the
+    function can use the terminal.
 
-    The environment kills and reaps the process; closing the environment ends the thread.
+    Nothing the process starts outlives it, the environment, or this process (see
+    `caloric._rust.ExecutionEnvironment.start_process`). Closing the environment ends the thread.
     """
 
     def __init__(
@@ -109,36 +101,24 @@ class RuntimeProcess:
         try:
             self.pid = self._spawn()
         except OSError as error:
-            self.environment.start_failed(f"cannot start {self.command[0]!r}: {error.strerror}")
-            return
+            self.environment.start_failed(error.strerror or str(error))
         except CannotStartError as error:
             self.environment.start_failed(str(error))
-            return
-        try:
-            self.environment.process_started(self.pid, process_group=self.own_process_group)
-        except (OSError, RuntimeError):
-            # Closed meanwhile: the process is nobody's, so it is ours to end.
-            os.kill(self.pid, 9)
-            os.waitpid(self.pid, 0)
+        except RuntimeError:
+            # Closed meanwhile: nobody waits for the process.
+            pass
 
     def _spawn(self) -> int:
         program = find_program(self.command[0], self.env.get("PATH", os.defpath), self.cwd)
-        command = self.command
-        if self.cwd is not None:
-            program, command = _ENV_PROGRAM, [_ENV_PROGRAM, "-C", self.cwd, "--", program, *command[1:]]
-        actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
-        if self.stdin is None:
-            actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
-        else:
-            actions.append((os.POSIX_SPAWN_DUP2, self.stdin, 0))
-        if self._output_fd >= 0:
-            actions.append((os.POSIX_SPAWN_DUP2, self._output_fd, 1))
-            actions.append((os.POSIX_SPAWN_DUP2, self._output_fd, 2))
-        if self.own_process_group:
-            return os.posix_spawn(
-                program, command, self.env, file_actions=actions, setsigdef=_RESTORED_SIGNALS, setpgroup=0
-            )
-        return os.posix_spawn(program, command, self.env, file_actions=actions, setsigdef=_RESTORED_SIGNALS)
+        return self.environment.start_process(
+            program,
+            self.command,
+            self.env,
+            cwd=self.cwd,
+            stdin=self.stdin,
+            output_fd=None if self._output_fd < 0 else self._output_fd,
+            own_process_group=self.own_process_group,
+        )
 
     def join(self, timeout_s: float = -1) -> bool:
         """Wait until the thread has ended, which it does when the environment is closed; `False` if it has not."""

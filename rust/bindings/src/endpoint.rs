@@ -1,12 +1,13 @@
 //! The endpoint's classes: handles on what `caloric-endpoint` does.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caloric_endpoint::{EndpointError, EnvironmentConfig, InvocationRequest, Waiter};
+use caloric_endpoint::{EndpointError, EnvironmentConfig, InvocationRequest, ProgramSpec, Waiter};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -170,9 +171,41 @@ impl ExecutionEnvironment {
         }
     }
 
-    #[pyo3(signature = (pid, *, process_group))]
-    fn process_started(&self, py: Python<'_>, pid: i32, process_group: bool) -> PyResult<()> {
-        py.detach(|| self.inner.process_started(pid, process_group)).map_err(to_python)
+    #[pyo3(signature = (
+        program,
+        arguments,
+        variables,
+        *,
+        cwd = None,
+        stdin = None,
+        output_fd = None,
+        own_process_group = true,
+        temporary_folder = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn start_process(
+        &self,
+        py: Python<'_>,
+        program: OsString,
+        arguments: Vec<OsString>,
+        variables: &Bound<'_, PyDict>,
+        cwd: Option<OsString>,
+        stdin: Option<i32>,
+        output_fd: Option<i32>,
+        own_process_group: bool,
+        temporary_folder: Option<OsString>,
+    ) -> PyResult<i32> {
+        let spec = ProgramSpec {
+            program,
+            arguments,
+            variables: variables.iter().map(variable).collect::<PyResult<_>>()?,
+            cwd: cwd.map(Into::into),
+            stdin,
+            output: output_fd,
+            process_group: own_process_group,
+            temporary: temporary_folder.map(Into::into),
+        };
+        py.detach(|| self.inner.start_process(&spec)).map_err(to_python)
     }
 
     fn start_failed(&self, py: Python<'_>, message: &str) {
@@ -541,6 +574,10 @@ impl<T: Send> Slot<T> {
     }
 }
 
+fn variable((name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)) -> PyResult<(OsString, OsString)> {
+    Ok((name.extract()?, value.extract()?))
+}
+
 fn deadline_of(timeout_s: Option<f64>) -> PyResult<Option<Instant>> {
     timeout_s
         .map(|seconds| {
@@ -572,7 +609,7 @@ fn to_python(error: EndpointError) -> PyErr {
     let message = error.to_string();
     match &error {
         EndpointError::Bind { source, .. }
-        | EndpointError::Watch { source, .. }
+        | EndpointError::Start { source, .. }
         | EndpointError::Thread(source)
         | EndpointError::Pipe(source) => match source.raw_os_error() {
             Some(number) => PyOSError::new_err((number, message)),

@@ -20,7 +20,8 @@ use tokio::task::AbortHandle;
 use crate::error::EndpointError;
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
 use crate::lifecycle::Effects;
-use crate::process::{self, Ended, Exit};
+use crate::process::RuntimeProcess;
+use crate::reaper::{ProgramSpec, Reaper};
 use crate::state_machine::StateMachine;
 use crate::{runtime_api, runtime_thread};
 
@@ -166,7 +167,7 @@ impl ExecutionEnvironment {
 
     /// Wait until a process is wanted. `false` when `timeout` has passed or the environment is closed.
     ///
-    /// Who gets `true` has taken the request, and reports with [`Self::process_started`] or [`Self::start_failed`].
+    /// Who gets `true` has taken the request, and reports with [`Self::start_process`] or [`Self::start_failed`].
     pub fn wait_for_start(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut lifecycle = self.shared.lock();
@@ -187,16 +188,29 @@ impl ExecutionEnvironment {
         self.shared.lock().is_closed()
     }
 
-    /// A child of this process is the environment's runtime from now on: it is watched, killed when its time is up,
-    /// and reaped. `process_group` says that it leads a process group, which is then killed as a whole.
+    /// Start the environment's runtime process under a reaper of its own: it is watched, killed with all that it
+    /// started when its time is up, and does not outlive this process. Returns its pid.
     ///
-    /// Fails if it is not our child, if the environment has a running process, or if it is closed; the process is
-    /// still the caller's then.
-    pub fn process_started(&self, pid: i32, process_group: bool) -> Result<(), EndpointError> {
-        process::is_child(pid).map_err(|source| EndpointError::Watch { pid, source })?;
-        self.shared.with(|lifecycle| lifecycle.process_started(pid, process_group, Instant::now()))?;
-        let shared = Arc::clone(&self.shared);
-        runtime_thread::spawn("caloric-process", move || watch_process(&shared, pid))
+    /// Fails if it cannot be started, if the environment has a running process, or if it is closed; no process is
+    /// left then.
+    pub fn start_process(&self, spec: &ProgramSpec) -> Result<i32, EndpointError> {
+        let reaper = Reaper::start(spec).map_err(|source| EndpointError::Start {
+            program: spec.program.to_string_lossy().into_owned(),
+            source,
+        })?;
+        let reaper = Arc::new(reaper);
+        let process = RuntimeProcess::under(&reaper, spec.process_group);
+        let pid = process.pid;
+        match self.shared.with(|lifecycle| lifecycle.process_started(process, Instant::now())) {
+            Ok(()) => {
+                self.shared.handle.spawn(watch_process(Arc::clone(&self.shared), reaper));
+                Ok(pid)
+            }
+            Err(error) => {
+                self.shared.handle.spawn(async move { reaper.end().await });
+                Err(error)
+            }
+        }
     }
 
     /// The wanted process could not be started: the waiting invocation fails with `Runtime.InvalidEntrypoint`.
@@ -432,20 +446,17 @@ fn is_readable(fd: RawFd) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
 
-/// Body of the thread that waits for a process's end.
-fn watch_process(shared: &Arc<Shared>, pid: i32) {
-    // An error means that somebody else reaped it (or that SIGCHLD is ignored): it is gone all the same.
-    let _ = process::wait_for_end(pid);
+/// Wait for the end of a process and of all it started, and take note.
+async fn watch_process(shared: Arc<Shared>, reaper: Arc<Reaper>) {
+    let ended = reaper.ended().await;
+    let pid = reaper.program();
     shared.with(|lifecycle| lifecycle.process_ended(pid));
-    let ended = process::reap(pid).unwrap_or(Ended { exit: Exit::Status(0), max_rss_kb: 0 });
-    let shared = Arc::clone(shared);
-    let handle = shared.handle.clone();
-    handle.spawn(async move {
-        let _ = tokio::time::timeout(LAST_WORDS, shared.connections.all_closed()).await;
-        // Nothing of the ended process may reach the next one's state.
-        shared.connections.abort();
-        shared.with(|lifecycle| lifecycle.process_exited(pid, ended, Instant::now()));
-    });
+    let _ = tokio::time::timeout(LAST_WORDS, shared.connections.all_closed()).await;
+    // Nothing of the ended process may reach the next one's state.
+    shared.connections.abort();
+    reaper.release();
+    reaper.gone().await;
+    shared.with(|lifecycle| lifecycle.process_exited(pid, ended, Instant::now()));
 }
 
 /// The open connections of one environment.

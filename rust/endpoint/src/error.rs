@@ -27,10 +27,10 @@ pub enum EndpointError {
         /// The process that was announced.
         announced: i32,
     },
-    /// The process could not be watched: it is not our child.
-    Watch {
-        /// The pid that was announced.
-        pid: i32,
+    /// The process could not be started.
+    Start {
+        /// The file that was to be executed.
+        program: String,
         /// The operating system's reason.
         source: io::Error,
     },
@@ -55,7 +55,7 @@ impl fmt::Display for EndpointError {
             Self::ProcessRunning { running, announced } => {
                 write!(f, "process {announced} was announced while process {running} is still running")
             }
-            Self::Watch { pid, source } => write!(f, "cannot watch process {pid}: {}", reason(source)),
+            Self::Start { program, source } => write!(f, "cannot start '{program}': {}", reason(source)),
             Self::InvalidHeader { field } => {
                 write!(f, "{field} holds control characters and cannot be sent as a header")
             }
@@ -78,7 +78,7 @@ impl std::error::Error for EndpointError {
             Self::Bind { source, .. }
             | Self::Thread(source)
             | Self::Pipe(source)
-            | Self::Watch { source, .. } => Some(source),
+            | Self::Start { source, .. } => Some(source),
             _ => None,
         }
     }

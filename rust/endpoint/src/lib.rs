@@ -1,8 +1,8 @@
 //! The server side of one execution environment: Runtime API, state machine, invoke path.
 //!
-//! An [`ExecutionEnvironment`] is given invocations and hands them to whatever runtime polls its port. It starts no
-//! process itself: it says when one is wanted and is told the pid, so that the caller decides what a sandbox is. All
-//! environments of a process share one thread.
+//! An [`ExecutionEnvironment`] is given invocations and hands them to whatever runtime polls its port. It says when a
+//! process is wanted and is told what to start, so that the caller decides what a sandbox is. All environments of a
+//! process share one thread.
 //!
 //! | file | subject |
 //! |---|---|
@@ -17,7 +17,8 @@
 //! | `error_document` | the error JSON that the platform itself writes |
 //! | `platform_log` | START, END, REPORT, INIT_REPORT, RESTORE_REPORT |
 //! | `log_capture` | the function's output: forwarded, and kept for the log tail |
-//! | `process` | watching, killing and measuring a runtime process |
+//! | `process` | killing and measuring a runtime process, and how it ended |
+//! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
 //! | `runtime_thread` | the one thread behind it all |
 
 mod environment;
@@ -32,6 +33,7 @@ mod log_capture;
 mod managed;
 mod platform_log;
 mod process;
+mod reaper;
 mod runtime_api;
 mod runtime_thread;
 mod state_machine;
@@ -40,3 +42,4 @@ pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;
 pub use http_front::HttpFront;
 pub use invocation::{Answer, InvocationRequest, InvocationStatus, InvokeResult, Phases, Waiter};
+pub use reaper::ProgramSpec;

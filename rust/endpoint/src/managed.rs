@@ -237,20 +237,15 @@ impl Managed {
     }
 
     /// The main process was started; wanted or not, it is this environment's from now on.
-    pub fn process_started(
-        &mut self,
-        pid: i32,
-        process_group: bool,
-        now: Instant,
-    ) -> Result<(), EndpointError> {
+    pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
         if self.closed {
             return Err(EndpointError::Closed);
         }
         if let ProcessSlot::Running(running) = &self.process {
-            return Err(EndpointError::ProcessRunning { running: running.pid, announced: pid });
+            return Err(EndpointError::ProcessRunning { running: running.pid, announced: process.pid });
         }
         // Its workers may be quicker than its starter: they have polled or failed before we hear of its pid.
-        self.process = ProcessSlot::Running(RuntimeProcess::new(pid, process_group));
+        self.process = ProcessSlot::Running(process);
         self.peak_kb = 0;
         self.peak_seen = None;
         if self.phase == Phase::Starting {
@@ -278,7 +273,7 @@ impl Managed {
         self.fail_init(failure, now.duration_since(requested), now);
     }
 
-    /// The main process has ended but is not reaped: from here on it is not signalled any more. Its workers go with it.
+    /// The main process and all it started have ended, but its pid is still taken: from here on it is not signalled.
     pub fn process_ended(&mut self, pid: i32) {
         if let ProcessSlot::Running(process) = &mut self.process
             && process.pid == pid
@@ -287,7 +282,7 @@ impl Managed {
         }
     }
 
-    /// The main process was reaped and everything its group sent was read: the environment is over, and all it was
+    /// Nothing of the main process is left, and everything it and its workers sent was read: the environment is over, and all it was
     /// busy with (spec runtime-api 6.5). The next invocation gets a new one, as if the service had routed it there.
     pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
         if !matches!(&self.process, ProcessSlot::Running(process) if process.pid == pid) {
@@ -546,7 +541,7 @@ impl Managed {
         self.log.forget_before(needed.unwrap_or_else(|| self.log.written()));
     }
 
-    /// The peak memory of the main process and its workers together. Pages that they share count for each.
+    /// The peak memory of the main process and its workers together. Pages that they share count once.
     fn peak_memory_kb(&mut self, now: Instant) -> u64 {
         if let ProcessSlot::Running(process) = &mut self.process
             && self.peak_seen.is_none_or(|seen| now.duration_since(seen) >= MEMORY_INTERVAL)

@@ -1,11 +1,14 @@
-//! A runtime process: watched until it ends, killed when it must, measured.
+//! A runtime process: killed when it must, measured, and how it ended.
 //!
-//! The process is a child of ours that somebody else started. A pid is only ever signalled under the lifecycle's
-//! lock while the process is not yet reaped, so that a reused pid can never be hit.
+//! Its parent is a reaper (`reaper`), which keeps the pid taken until it is released. A pid is only ever signalled under
+//! the lifecycle's lock before that, so that a reused pid can never be hit.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use crate::reaper::Reaper;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -33,11 +36,12 @@ impl Exit {
         }
     }
 
-    fn from_wait_status(status: i32) -> Self {
-        if libc::WIFSIGNALED(status) {
-            Self::Signal { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
-        } else {
-            Self::Status(libc::WEXITSTATUS(status))
+    /// The end of a child as `waitid` reports it.
+    pub fn from_child_code(code: i32, status: i32) -> Self {
+        match code {
+            libc::CLD_KILLED => Self::Signal { signal: status, core_dumped: false },
+            libc::CLD_DUMPED => Self::Signal { signal: status, core_dumped: true },
+            _ => Self::Status(status),
         }
     }
 }
@@ -86,69 +90,19 @@ fn signal_text(signal: i32) -> String {
 pub struct Ended {
     /// Its end.
     pub exit: Exit,
-    /// The kernel's `ru_maxrss` in kB. A child starts with its parent's figure, so this is an upper bound.
+    /// The kernel's `ru_maxrss` in kB.
     pub max_rss_kb: u64,
 }
 
-/// Fails if the pid is not a child of this process.
-pub fn is_child(pid: i32) -> io::Result<()> {
-    wait_without_reaping(pid, libc::WNOHANG)
-}
-
-/// Wait until a child has ended, without reaping it: its pid stays taken.
-///
-/// Fails if the pid is not a child of this process.
-pub fn wait_for_end(pid: i32) -> io::Result<()> {
-    wait_without_reaping(pid, 0)
-}
-
-fn wait_without_reaping(pid: i32, options: libc::c_int) -> io::Result<()> {
-    let Ok(id) = libc::id_t::try_from(pid) else { return Err(io::Error::from_raw_os_error(libc::ECHILD)) };
-    loop {
-        // SAFETY: the info block is written by the call; WNOWAIT leaves the zombie for `reap`.
-        let answer = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT | options)
-        };
-        if answer == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-/// Reap an ended child.
-pub fn reap(pid: i32) -> io::Result<Ended> {
-    let mut status = 0;
-    // SAFETY: plain data, written by wait4 before it is read.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers are to live locals of the right types.
-        let reaped = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
-        if reaped == pid {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    Ok(Ended {
-        exit: Exit::from_wait_status(status),
-        max_rss_kb: u64::try_from(usage.ru_maxrss).unwrap_or(0),
-    })
-}
-
-/// A child that has not been reaped yet.
+/// A process whose pid is still its own.
 #[derive(Debug)]
 pub struct RuntimeProcess {
     /// Its pid, which is also its process group's id if it leads one.
     pub pid: i32,
     process_group: bool,
-    /// It has ended and is about to be reaped: its pid may soon be another's.
+    /// Its parent; none where a test started it.
+    reaper: Option<Arc<Reaper>>,
+    /// It has ended and is about to be released: its pid may soon be another's.
     ended: bool,
     /// `/proc/<pid>/status`, kept open: reading it anew is the cheap part.
     status: Option<File>,
@@ -156,36 +110,44 @@ pub struct RuntimeProcess {
 }
 
 impl RuntimeProcess {
-    /// A handle on a running child.
+    /// A handle on a running process, child of a child of ours.
     pub fn new(pid: i32, process_group: bool) -> Self {
         let status = File::open(format!("/proc/{pid}/status")).ok();
-        Self { pid, process_group, ended: false, status, peak_kb: 0 }
+        Self { pid, process_group, reaper: None, ended: false, status, peak_kb: 0 }
     }
 
-    /// The process itself has ended. What is left of its group is killed now, while the pid is still taken; after
-    /// this nothing is signalled any more.
+    /// A handle on the program of a reaper.
+    pub fn under(reaper: &Arc<Reaper>, process_group: bool) -> Self {
+        Self { reaper: Some(Arc::clone(reaper)), ..Self::new(reaper.program(), process_group) }
+    }
+
+    /// The process and all it started have ended. After this nothing is signalled any more.
     pub fn ended(&mut self) {
-        if self.process_group {
-            self.kill();
-        }
         self.ended = true;
     }
 
-    /// SIGKILL the process, with its group if it leads one. What is gone already is no error.
+    /// SIGKILL the process and everything it started, directly or not. What is gone already is no error.
     pub fn kill(&self) {
+        self.signal(libc::SIGKILL);
+        if let Some(reaper) = &self.reaper {
+            reaper.kill();
+        }
+    }
+
+    /// Send a signal to the process, and to its group if it leads one.
+    fn signal(&self, signal: libc::c_int) {
         if self.ended {
             return;
         }
         let target = if self.process_group { -self.pid } else { self.pid };
-        // SAFETY: kill touches no memory of ours; the pid is not reaped as long as this value exists.
+        // SAFETY: kill touches no memory of ours; the pid is not released before `ended` says so.
         unsafe {
-            libc::kill(target, libc::SIGKILL);
+            libc::kill(target, signal);
         }
     }
 
     /// The peak resident memory so far in kB, and zero if it was never seen.
     ///
-    /// `VmHWM` and not `ru_maxrss`: the latter begins with the parent's peak at the time of the fork.
     pub fn peak_memory_kb(&mut self) -> u64 {
         if let Some(peak) = self.status.as_ref().and_then(read_peak) {
             self.peak_kb = self.peak_kb.max(peak);
@@ -205,11 +167,6 @@ impl RuntimeProcess {
     }
 }
 
-/// The peak resident memory of this process in kB.
-pub fn own_peak_memory_kb() -> u64 {
-    File::open("/proc/self/status").ok().as_ref().and_then(read_peak).unwrap_or(0)
-}
-
 /// `VmHWM` in kB; a process that has ended has none.
 fn read_peak(status: &File) -> Option<u64> {
     // VmHWM comes some 350 bytes into the text; supplementary groups before it can be many.
@@ -223,7 +180,7 @@ fn read_peak(status: &File) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::process::CommandExt;
+    use std::os::unix::process::ExitStatusExt as _;
     use std::process::Command;
     use std::time::Duration;
 
@@ -243,33 +200,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::zombie_processes, reason = "reaping is what is tested")]
-    fn a_child_is_reaped_with_its_status() {
-        let child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
-        wait_for_end(pid_of(&child)).unwrap();
-        assert_eq!(reap(pid_of(&child)).unwrap().exit, Exit::Status(3));
-    }
-
-    #[test]
-    #[expect(clippy::zombie_processes, reason = "reaping is what is tested")]
-    fn killing_a_group_takes_the_grandchildren_too() {
-        let child = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
-        let pid = pid_of(&child);
-        RuntimeProcess::new(pid, true).kill();
-        wait_for_end(pid).unwrap();
-        assert_eq!(reap(pid).unwrap().exit, Exit::Signal { signal: libc::SIGKILL, core_dumped: false });
-        // The grandchild was orphaned; it is gone once no member of the group is left to signal.
-        for _ in 0..200 {
-            // SAFETY: signal 0 only asks whether the group exists.
-            if unsafe { libc::kill(-pid, 0) } != 0 {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("a member of process group {pid} outlived the kill");
-    }
-
-    #[test]
     fn peak_memory_is_the_processs_own() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let mut process = RuntimeProcess::new(pid_of(&child), false);
@@ -277,12 +207,7 @@ mod tests {
         let peak = process.peak_memory_kb();
         assert!((200..20_000).contains(&peak), "{peak} kB");
         process.kill();
-        child.wait().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         assert_eq!(process.peak_memory_kb(), peak, "the last figure is kept after the end");
-    }
-
-    #[test]
-    fn a_process_that_is_not_a_child_is_an_error() {
-        assert!(wait_for_end(1).is_err());
     }
 }

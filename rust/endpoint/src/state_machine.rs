@@ -12,7 +12,7 @@ use crate::invocation::Invocation;
 use crate::lifecycle::{Effects, Lifecycle, NextPoll, Posted, Refusal, RuntimeState};
 use crate::log_capture::LogCapture;
 use crate::managed::Managed;
-use crate::process::Ended;
+use crate::process::{Ended, RuntimeProcess};
 
 /// What an environment is, to those who call it. The methods are those of the machines.
 pub enum StateMachine {
@@ -93,13 +93,8 @@ impl StateMachine {
         forward!(self, machine => machine.take_start())
     }
 
-    pub fn process_started(
-        &mut self,
-        pid: i32,
-        process_group: bool,
-        now: Instant,
-    ) -> Result<(), EndpointError> {
-        forward!(self, machine => machine.process_started(pid, process_group, now))
+    pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
+        forward!(self, machine => machine.process_started(process, now))
     }
 
     pub fn start_failed(&mut self, message: &str, now: Instant) {

@@ -12,7 +12,7 @@ use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
 use crate::invocation::{InvocationStatus, JSON};
 use crate::platform_log;
-use crate::process::{self, Ended, RuntimeProcess};
+use crate::process::{Ended, RuntimeProcess};
 
 /// Where the environment's process stands.
 #[derive(Debug)]
@@ -95,20 +95,15 @@ impl Lifecycle {
     }
 
     /// A process was started; wanted or not, it is this environment's from now on.
-    pub fn process_started(
-        &mut self,
-        pid: i32,
-        process_group: bool,
-        now: Instant,
-    ) -> Result<(), EndpointError> {
+    pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
         if self.closed {
             return Err(EndpointError::Closed);
         }
         if let ProcessSlot::Running(running) = &self.process {
-            return Err(EndpointError::ProcessRunning { running: running.pid, announced: pid });
+            return Err(EndpointError::ProcessRunning { running: running.pid, announced: process.pid });
         }
         // The runtime may be quicker than its starter: it has polled or failed before we hear of its pid.
-        self.process = ProcessSlot::Running(RuntimeProcess::new(pid, process_group));
+        self.process = ProcessSlot::Running(process);
         self.peak_kb = 0;
         let idle =
             matches!(self.state, RuntimeState::Started | RuntimeState::InitError) && self.current.is_none();
@@ -138,8 +133,7 @@ impl Lifecycle {
         self.pump(now);
     }
 
-    /// The process has ended but is not reaped: from here on it is not signalled any more. What is left of its group
-    /// goes with it.
+    /// The process and all it started have ended, but its pid is still taken: from here on it is not signalled.
     pub fn process_ended(&mut self, pid: i32) {
         if let ProcessSlot::Running(process) = &mut self.process
             && process.pid == pid
@@ -148,7 +142,7 @@ impl Lifecycle {
         }
     }
 
-    /// The process was reaped and everything it sent was read.
+    /// Nothing of the process is left, and everything it sent was read.
     pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
         match &mut self.process {
             ProcessSlot::Running(process) if process.pid == pid => {
@@ -156,10 +150,7 @@ impl Lifecycle {
             }
             _ => return,
         }
-        // The kernel's figure began with ours at the time of the fork; above ours it is the child's own.
-        if self.peak_kb == 0 || ended.max_rss_kb > process::own_peak_memory_kb() {
-            self.peak_kb = self.peak_kb.max(ended.max_rss_kb);
-        }
+        self.peak_kb = self.peak_kb.max(ended.max_rss_kb);
         self.process = ProcessSlot::None;
         let reason = ended.exit.reason();
         if let Some(init) = self.init.take() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::invocation::{InvocationRequest, JSON, Waiter};
-use crate::process::{Ended, Exit};
+use crate::process::{Ended, Exit, RuntimeProcess};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Environment {
 
     fn started(&mut self) -> Process {
         let process = Process::new();
-        self.lifecycle.process_started(process.pid(), true, self.now).unwrap();
+        self.lifecycle.process_started(RuntimeProcess::new(process.pid(), true), self.now).unwrap();
         process
     }
 
@@ -707,7 +707,8 @@ fn a_runtime_may_fail_before_its_pid_is_told() {
 fn a_second_process_is_refused() {
     let mut environment = Environment::new();
     let process = environment.started();
-    let error = environment.lifecycle.process_started(1, false, environment.now).unwrap_err();
+    let second = RuntimeProcess::new(1, false);
+    let error = environment.lifecycle.process_started(second, environment.now).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("process 1 was announced while process {} is still running", process.pid())

@@ -59,7 +59,7 @@ impl Environment {
     fn started(&mut self) -> Process {
         assert!(self.machine.take_start());
         let process = Process::new();
-        self.machine.process_started(process.pid(), true, self.now).unwrap();
+        self.machine.process_started(RuntimeProcess::new(process.pid(), true), self.now).unwrap();
         process
     }
 
