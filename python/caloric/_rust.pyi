@@ -37,7 +37,9 @@ class ExecutionEnvironment:
     `memory_size_mb` is reported, not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the
     function's output (see `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere.
     It is written to from the endpoint's thread, so a pipe must be read by somebody who does not wait for this
-    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result.
+    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops
+    the process and all it started while there is nothing to do, from 5 ms after it asked for the next invocation until
+    there is one (spec extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped.
 
     Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `max_concurrency`
     of 0, and for both `max_concurrency` and `snap_start`.
@@ -60,6 +62,7 @@ class ExecutionEnvironment:
         port: int = 0,
         log_fd: int = -1,
         keep_log: bool = False,
+        freeze: bool = True,
     ) -> Self: ...
     @property
     def address(self) -> str:

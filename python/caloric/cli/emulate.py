@@ -105,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
         snap_start=options.snapstart,
         max_concurrency=options.max_concurrency,
         log_fd=2,
+        freeze=not options.no_freeze,
     )
     variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
     with environment, supervise(environment, command, variables):

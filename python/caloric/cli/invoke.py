@@ -115,6 +115,7 @@ def main(argv: Sequence[str]) -> int:
         max_concurrency=options.max_concurrency,
         log_fd=-1 if options.json else 2,
         keep_log=options.json,
+        freeze=not options.no_freeze,
     )
     with environment, _runtime(environment, command, options):
         for result in _results(environment, event, options):

@@ -104,6 +104,11 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
         default=[],
         help="an environment variable; may be given several times",
     )
+    group.add_argument(
+        "--no-freeze",
+        action="store_true",
+        help="let its processes run on between invocations; as on AWS they stand still by default",
+    )
 
 
 CONCURRENCY = whole_number(1, 1600, "invocations at once")

@@ -48,9 +48,10 @@ impl ExecutionEnvironment {
         port = 0,
         log_fd = -1,
         keep_log = false,
+        freeze = true,
     ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
         account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=None, snap_start=False, \
-        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False)")]
+        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False, freeze=True)")]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python class")]
     fn new(
         function_name: &str,
@@ -67,6 +68,7 @@ impl ExecutionEnvironment {
         port: u16,
         log_fd: i32,
         keep_log: bool,
+        freeze: bool,
     ) -> PyResult<Self> {
         if snap_start && max_concurrency.is_some() {
             return Err(PyValueError::new_err(
@@ -102,6 +104,7 @@ impl ExecutionEnvironment {
             port,
             log_fd,
             keep_log,
+            freeze,
         };
         let inner = caloric_endpoint::ExecutionEnvironment::new(config).map_err(to_python)?;
         Ok(Self { inner })

@@ -56,6 +56,8 @@ pub struct EnvironmentConfig {
     /// Slots for invocations at the same time, as on Lambda Managed Instances; `None`: an on-demand environment, which
     /// serves one at a time.
     pub max_concurrency: Option<NonZeroUsize>,
+    /// Whether the environment's processes are stopped while there is nothing to do.
+    pub freeze: bool,
     /// Address to listen on.
     pub host: String,
     /// Port to listen on; 0 takes a free one.
@@ -88,6 +90,7 @@ impl Default for EnvironmentConfig {
             snap_start: false,
             restore_timeout: Duration::from_secs(10),
             max_concurrency: None,
+            freeze: true,
             host: "127.0.0.1".to_owned(),
             port: 0,
             log_fd: -1,

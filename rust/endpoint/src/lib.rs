@@ -18,6 +18,7 @@
 //! | `platform_log` | START, END, REPORT, INIT_REPORT, RESTORE_REPORT |
 //! | `log_capture` | the function's output: forwarded, and kept for the log tail |
 //! | `process` | killing and measuring a runtime process, and how it ended |
+//! | `process_tree` | all processes below a reaper, and stopping them |
 //! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
 //! | `runtime_thread` | the one thread behind it all |
 
@@ -33,6 +34,7 @@ mod log_capture;
 mod managed;
 mod platform_log;
 mod process;
+mod process_tree;
 mod reaper;
 mod runtime_api;
 mod runtime_thread;

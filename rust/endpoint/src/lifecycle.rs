@@ -3,9 +3,10 @@
 //! collected in [`Effects`].
 //!
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
-//! process's, `current` the invocation that runs, `restore` what SnapStart adds.
+//! process's, `current` the invocation that runs, `freezing` the time between two, `restore` what SnapStart adds.
 
 pub(crate) mod current;
+mod freezing;
 pub(crate) mod processes;
 mod restore;
 mod runtime_calls;
@@ -68,6 +69,8 @@ pub struct Lifecycle {
     expired: VecDeque<String>,
     pollers: Vec<(u64, Waker)>,
     armed: Option<Instant>,
+    /// When an idle environment is frozen.
+    freeze_at: Option<Instant>,
     closed: bool,
     peak_kb: u64,
     pub log: LogCapture,
@@ -96,6 +99,7 @@ impl Lifecycle {
             expired: VecDeque::new(),
             pollers: Vec::new(),
             armed: None,
+            freeze_at: None,
             closed: false,
             peak_kb: 0,
             effects: Effects::default(),
@@ -184,6 +188,7 @@ impl Lifecycle {
             self.restore.as_ref().and_then(|restore| restore.deadline),
             current.and_then(|current| current.deadline),
             self.stalled,
+            self.freeze_at,
         ];
         self.armed = deadlines.into_iter().flatten().min();
         self.armed
@@ -225,6 +230,9 @@ impl Lifecycle {
             self.fail_current(failure, InvocationStatus::Timeout, now);
             self.end_process_after_timeout(now);
         }
+        if passed(self.freeze_at) {
+            self.freeze();
+        }
         if passed(self.stalled) {
             self.stalled = None;
             if let Some(invocation) = self.queue.pop_front() {
@@ -250,6 +258,7 @@ impl Lifecycle {
                 && let Some((_, waker)) = self.pollers.last()
             {
                 self.effects.pollers.push(waker.clone());
+                self.thaw();
                 return;
             }
             if self.init.is_none() && self.restore.is_none() {

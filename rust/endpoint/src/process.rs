@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::process_tree::Frozen;
 use crate::reaper::Reaper;
 
 /// How a process ended.
@@ -104,6 +105,7 @@ pub struct RuntimeProcess {
     reaper: Option<Arc<Reaper>>,
     /// It has ended and is about to be released: its pid may soon be another's.
     ended: bool,
+    frozen: Frozen,
     /// `/proc/<pid>/status`, kept open: reading it anew is the cheap part.
     status: Option<File>,
     peak_kb: u64,
@@ -113,7 +115,7 @@ impl RuntimeProcess {
     /// A handle on a running process, child of a child of ours.
     pub fn new(pid: i32, process_group: bool) -> Self {
         let status = File::open(format!("/proc/{pid}/status")).ok();
-        Self { pid, process_group, reaper: None, ended: false, status, peak_kb: 0 }
+        Self { pid, process_group, reaper: None, ended: false, frozen: Frozen::default(), status, peak_kb: 0 }
     }
 
     /// A handle on the program of a reaper.
@@ -132,6 +134,18 @@ impl RuntimeProcess {
         if let Some(reaper) = &self.reaper {
             reaper.kill();
         }
+    }
+
+    /// Stop the process and everything it started, until [`Self::thaw`] or their end.
+    pub fn freeze(&mut self) {
+        if let Some(reaper) = self.reaper.as_ref().filter(|_| !self.ended) {
+            self.frozen.freeze(reaper.pid());
+        }
+    }
+
+    /// Let those go on that were stopped.
+    pub fn thaw(&mut self) {
+        self.frozen.thaw();
     }
 
     /// Send a signal to the process, and to its group if it leads one.

@@ -23,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::identifiers;
 use crate::process::{Ended, Exit};
+use crate::process_tree::open_pidfd;
 
 /// The program of the reaper.
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/caloric-reaper"));
@@ -110,6 +111,11 @@ impl Reaper {
         self.program
     }
 
+    /// The reaper's own pid: the root of the tree of all that the program started.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// End it all, and wait until nothing of it is left.
     pub async fn end(&self) {
         self.kill();
@@ -162,15 +168,11 @@ impl Reaper {
 
     /// Wait until the reaper has ended too, after [`Self::release`]; nothing of it is left then.
     pub async fn gone(&self) {
-        // SAFETY: the call takes a pid and flags.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
-        if let Some(pidfd) = RawFd::try_from(pidfd).ok().filter(|pidfd| *pidfd >= 0) {
-            // SAFETY: a new descriptor that nothing else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        if let Ok(pidfd) = open_pidfd(self.pid)
             // SAFETY: the AsyncFd owns the descriptor.
-            if let Ok(pidfd) = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) } {
-                let _ = pidfd.readable().await;
-            }
+            && let Ok(pidfd) = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+        {
+            let _ = pidfd.readable().await;
         }
         // Before Linux 5.3 there is no pidfd: it is about to end, so this is short.
         reap(self.pid, 0);

@@ -55,6 +55,7 @@ pub(crate) struct Current {
 impl Lifecycle {
     pub(super) fn deliver(&mut self, invocation: Invocation, now: Instant) -> Delivery {
         self.stalled = None;
+        self.thaw();
         self.log.drain();
         let (fresh, restored) = (self.fresh.take(), self.restored.take());
         if fresh.is_none() && restored.is_none() {

@@ -44,6 +44,7 @@ impl Lifecycle {
             _ => return NextPoll::Refused(self.refuse(RuntimeState::Ready)),
         }
         if self.queue.is_empty() {
+            self.idle(now);
             return self.register(poller, waker);
         }
         self.forget_poller(poller);
@@ -53,6 +54,7 @@ impl Lifecycle {
 
     fn begin_restore(&mut self, now: Instant) {
         self.stalled = None;
+        self.thaw();
         self.log.drain();
         if self.fresh.is_none() {
             self.log.begin();

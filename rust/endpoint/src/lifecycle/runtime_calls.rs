@@ -135,13 +135,12 @@ impl Lifecycle {
             }
             RuntimeState::Ready => {}
         }
-        match self.queue.pop_front() {
-            Some(invocation) => {
-                self.forget_poller(poller);
-                NextPoll::Deliver(Box::new(self.deliver(invocation, now)))
-            }
-            None => self.register(poller, waker),
-        }
+        let Some(invocation) = self.queue.pop_front() else {
+            self.idle(now);
+            return self.register(poller, waker);
+        };
+        self.forget_poller(poller);
+        NextPoll::Deliver(Box::new(self.deliver(invocation, now)))
     }
 
     /// A poller went away; if it had been woken for an invocation, another one is.
