@@ -34,7 +34,8 @@ class ExecutionEnvironment:
 
     Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase (10 s, with
     `snap_start` and `max_concurrency` at least 130 s), `restore_timeout_ms` that of a restore with its hooks;
-    `memory_size_mb` is reported, not enforced; `port` 0 takes a free one; `log_fd` is a descriptor to which the
+    `memory_size_mb` its memory: processes that use more are killed, and the
+    invocation fails with `Runtime.OutOfMemory` (with `max_concurrency` it is only reported); `port` 0 takes a free one; `log_fd` is a descriptor to which the
     function's output (see `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere.
     It is written to from the endpoint's thread, so a pipe must be read by somebody who does not wait for this
     environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops
@@ -281,7 +282,7 @@ class InvokeResult:
 
     @property
     def max_memory_used_mb(self) -> int:
-        """Peak resident memory of the process itself, in MB."""
+        """The most that the process and all it started have used together so far, in MB (docs/configuration.md)."""
 
     @property
     def phases(self) -> dict[str, float]:

@@ -108,7 +108,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-
 def test_background_threads_stand_still_between_invocations(start: Start) -> None:
     environment = start()
     invoke(environment, "ticks")

@@ -432,7 +432,7 @@ def test_a_program_that_cannot_be_started_is_told_in_a_sentence(command: list[st
 
 
 def test_max_memory_used_is_the_processs_own_peak(start: Start) -> None:
-    environment = start()
+    environment = start(memory_size_mb=512)
     small = environment.invoke(b"echo").max_memory_used_mb
     assert 3 < small < 40
     large = environment.invoke(b"allocate 200").max_memory_used_mb

@@ -121,6 +121,8 @@ def main(argv: Sequence[str]) -> int:
         for result in _results(environment, event, options):
             if result.error_type == "Runtime.InvalidEntrypoint":
                 raise UserMistake(_error_message(result))
+            if result.error_type == "Runtime.OutOfMemory":
+                _say(f"the function used more than its {options.memory} MB; --memory MB gives it more")
             failed = failed or result.function_error is not None
             _print(result, as_json=options.json)
     return 1 if failed else 0
@@ -196,6 +198,11 @@ def _runtime(environment: ExecutionEnvironment, command: list[str], options: Nam
         output_fd=None if options.json else 2,
         own_process_group=not terminal,
     )
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"caloric invoke: {message}\n")
+    sys.stderr.flush()
 
 
 _DEBUGGER = "caloric.local.debugger.set_trace"

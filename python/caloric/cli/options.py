@@ -94,7 +94,7 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
         metavar="MB",
         type=MEMORY_MB,
         default=memory_mb,
-        help="its memory, 128 to 10240; reported to it, not enforced yet (default: %(default)s)",
+        help="its memory, 128 to 10240; what uses more is killed (default: %(default)s)",
     )
     group.add_argument(
         "--env",

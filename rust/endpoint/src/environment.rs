@@ -43,7 +43,7 @@ pub struct EnvironmentConfig {
     pub region: String,
     /// The account in the function's ARN.
     pub account_id: String,
-    /// Memory Size of the REPORT line, in MB. It is not enforced here.
+    /// The function's memory in MB: what uses more is killed.
     pub memory_size_mb: u64,
     /// The function's time limit.
     pub timeout: Duration,

@@ -65,6 +65,8 @@ impl ErrorDocument {
 
 /// The runtime process ended in the middle.
 pub const RUNTIME_EXIT_ERROR: &str = "Runtime.ExitError";
+/// More memory was used than the function is configured to have.
+pub const RUNTIME_OUT_OF_MEMORY: &str = "Runtime.OutOfMemory";
 /// A time limit passed.
 pub const SANDBOX_TIMEDOUT: &str = "Sandbox.Timedout";
 

@@ -17,6 +17,7 @@
 //! | `error_document` | the error JSON that the platform itself writes |
 //! | `platform_log` | START, END, REPORT, INIT_REPORT, RESTORE_REPORT |
 //! | `log_capture` | the function's output: forwarded, and kept for the log tail |
+//! | `memory` | how much memory an environment's processes use |
 //! | `process` | killing and measuring a runtime process, and how it ended |
 //! | `process_tree` | all processes below a reaper, and stopping them |
 //! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
@@ -32,6 +33,7 @@ mod invocation;
 mod lifecycle;
 mod log_capture;
 mod managed;
+mod memory;
 mod platform_log;
 mod process;
 mod process_tree;

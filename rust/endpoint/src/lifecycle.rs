@@ -3,10 +3,12 @@
 //! collected in [`Effects`].
 //!
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
-//! process's, `current` the invocation that runs, `freezing` the time between two, `restore` what SnapStart adds.
+//! process's, `current` the invocation that runs, `freezing` the time between two, `memory` the
+//! memory limit, `restore` what SnapStart adds.
 
 pub(crate) mod current;
 mod freezing;
+mod memory;
 pub(crate) mod processes;
 mod restore;
 mod runtime_calls;
@@ -73,6 +75,10 @@ pub struct Lifecycle {
     freeze_at: Option<Instant>,
     closed: bool,
     peak_kb: u64,
+    /// The peak when the phase that runs began.
+    phase_peak_kb: u64,
+    /// When the memory is looked at.
+    memory_at: Option<Instant>,
     pub log: LogCapture,
     pub effects: Effects,
 }
@@ -102,6 +108,8 @@ impl Lifecycle {
             freeze_at: None,
             closed: false,
             peak_kb: 0,
+            phase_peak_kb: 0,
+            memory_at: None,
             effects: Effects::default(),
         }
     }
@@ -189,6 +197,7 @@ impl Lifecycle {
             current.and_then(|current| current.deadline),
             self.stalled,
             self.freeze_at,
+            self.memory_at,
         ];
         self.armed = deadlines.into_iter().flatten().min();
         self.armed
@@ -229,6 +238,9 @@ impl Lifecycle {
             self.expired.push_back(request_id);
             self.fail_current(failure, InvocationStatus::Timeout, now);
             self.end_process_after_timeout(now);
+        }
+        if passed(self.memory_at) {
+            self.check_memory(now);
         }
         if passed(self.freeze_at) {
             self.freeze();

@@ -547,7 +547,7 @@ impl Managed {
             && self.peak_seen.is_none_or(|seen| now.duration_since(seen) >= MEMORY_INTERVAL)
         {
             self.peak_seen = Some(now);
-            self.peak_kb = self.peak_kb.max(process.peak_memory_with_children_kb());
+            self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
         }
         self.peak_kb
     }

@@ -3,10 +3,9 @@
 //! Its parent is a reaper (`reaper`), which keeps the pid taken until it is released. A pid is only ever signalled under
 //! the lifecycle's lock before that, so that a reused pid can never be hit.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use crate::memory::MemoryMeter;
 use crate::process_tree::Frozen;
 use crate::reaper::Reaper;
 
@@ -106,21 +105,20 @@ pub struct RuntimeProcess {
     /// It has ended and is about to be released: its pid may soon be another's.
     ended: bool,
     frozen: Frozen,
-    /// `/proc/<pid>/status`, kept open: reading it anew is the cheap part.
-    status: Option<File>,
-    peak_kb: u64,
+    memory: MemoryMeter,
 }
 
 impl RuntimeProcess {
     /// A handle on a running process, child of a child of ours.
     pub fn new(pid: i32, process_group: bool) -> Self {
-        let status = File::open(format!("/proc/{pid}/status")).ok();
-        Self { pid, process_group, reaper: None, ended: false, frozen: Frozen::default(), status, peak_kb: 0 }
+        let memory = MemoryMeter::new(pid, None);
+        Self { pid, process_group, reaper: None, ended: false, frozen: Frozen::default(), memory }
     }
 
     /// A handle on the program of a reaper.
     pub fn under(reaper: &Arc<Reaper>, process_group: bool) -> Self {
-        Self { reaper: Some(Arc::clone(reaper)), ..Self::new(reaper.program(), process_group) }
+        let memory = MemoryMeter::new(reaper.program(), Some(reaper.pid()));
+        Self { reaper: Some(Arc::clone(reaper)), memory, ..Self::new(reaper.program(), process_group) }
     }
 
     /// The process and all it started have ended. After this nothing is signalled any more.
@@ -160,47 +158,20 @@ impl RuntimeProcess {
         }
     }
 
-    /// The peak resident memory so far in kB, and zero if it was never seen.
-    ///
+    /// The peak of the memory used so far in kB, and zero if it was never seen.
     pub fn peak_memory_kb(&mut self) -> u64 {
-        if let Some(peak) = self.status.as_ref().and_then(read_peak) {
-            self.peak_kb = self.peak_kb.max(peak);
-        }
-        self.peak_kb
+        self.memory.peak_kb()
     }
 
-    /// The same for the process and its children together. Pages that they share count for each of them.
-    pub fn peak_memory_with_children_kb(&mut self) -> u64 {
-        let pid = self.pid;
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let peaks = children
-            .split_ascii_whitespace()
-            .filter_map(|child| read_peak(&File::open(format!("/proc/{child}/status")).ok()?));
-        self.peak_memory_kb() + peaks.sum::<u64>()
+    /// The memory that the process and everything it started use now, in kB.
+    pub fn sample_memory_kb(&mut self) -> u64 {
+        self.memory.sample()
     }
-}
-
-/// `VmHWM` in kB; a process that has ended has none.
-fn read_peak(status: &File) -> Option<u64> {
-    // VmHWM comes some 350 bytes into the text; supplementary groups before it can be many.
-    let mut buffer = [0; 4096];
-    let length = status.read_at(&mut buffer, 0).ok()?;
-    let text = std::str::from_utf8(&buffer[..length]).ok()?;
-    let rest = &text[text.find("VmHWM:")? + "VmHWM:".len()..];
-    rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::process::ExitStatusExt as _;
-    use std::process::Command;
-    use std::time::Duration;
-
-    fn pid_of(child: &std::process::Child) -> i32 {
-        i32::try_from(child.id()).unwrap()
-    }
 
     #[test]
     fn exits_are_described_as_go_describes_them() {
@@ -211,17 +182,5 @@ mod tests {
         assert_eq!(by(11, true), "Runtime exited with error: signal: segmentation fault (core dumped)");
         assert_eq!(by(6, false), "Runtime exited with error: signal: aborted");
         assert_eq!(by(40, false), "Runtime exited with error: signal: signal 40");
-    }
-
-    #[test]
-    fn peak_memory_is_the_processs_own() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let mut process = RuntimeProcess::new(pid_of(&child), false);
-        std::thread::sleep(Duration::from_millis(50));
-        let peak = process.peak_memory_kb();
-        assert!((200..20_000).contains(&peak), "{peak} kB");
-        process.kill();
-        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-        assert_eq!(process.peak_memory_kb(), peak, "the last figure is kept after the end");
     }
 }

@@ -56,6 +56,7 @@ impl Lifecycle {
     pub(super) fn deliver(&mut self, invocation: Invocation, now: Instant) -> Delivery {
         self.stalled = None;
         self.thaw();
+        self.watch_memory(now);
         self.log.drain();
         let (fresh, restored) = (self.fresh.take(), self.restored.take());
         if fresh.is_none() && restored.is_none() {
@@ -102,7 +103,8 @@ impl Lifecycle {
             self.log.write_lines(&line);
         }
         let Some(current) = self.current.take() else { return };
-        let memory_kb = if current.invocation.quiet { 0 } else { self.peak_memory_kb() };
+        let quiet = current.invocation.quiet;
+        let memory_kb = if quiet { 0 } else { self.reported_memory_kb(current.outcome.as_ref()) };
         let Some((waiter, mut result)) = current.finish(&self.config, &mut self.log, memory_kb, now) else {
             return;
         };

@@ -105,6 +105,7 @@ impl Lifecycle {
         // The runtime may be quicker than its starter: it has polled or failed before we hear of its pid.
         self.process = ProcessSlot::Running(process);
         self.peak_kb = 0;
+        self.watch_memory(now);
         let idle =
             matches!(self.state, RuntimeState::Started | RuntimeState::InitError) && self.current.is_none();
         if self.init.is_none() && idle {

@@ -1,0 +1,76 @@
+//! The memory limit (spec runtime-api 7.3): the whole policy.
+//!
+//! While an init or an invocation runs, its processes are looked at every [`INTERVAL`]. When they use more than the
+//! function's setting, or the runtime's own peak since the phase began was higher, everything is killed and the phase
+//! fails with `Runtime.OutOfMemory`. What came and went between two looks in other processes is not seen.
+
+use std::time::{Duration, Instant};
+
+use super::Lifecycle;
+use super::current::Outcome;
+use super::processes::{InitFailure, InitFailureCause, ProcessSlot};
+use crate::error_document::{self, ErrorDocument};
+use crate::invocation::InvocationStatus;
+use crate::process::Exit;
+
+const INTERVAL: Duration = Duration::from_millis(100);
+
+impl Lifecycle {
+    /// A phase begins: have its memory looked at.
+    pub(super) fn watch_memory(&mut self, now: Instant) {
+        // What was used before is not this phase's fault.
+        self.phase_peak_kb = self.peak_kb;
+        if self.memory_at.is_none() {
+            self.memory_at = Some(now + INTERVAL);
+            self.arm(now + INTERVAL);
+        }
+    }
+
+    /// Look, if a phase is still running.
+    pub(super) fn check_memory(&mut self, now: Instant) {
+        self.memory_at = None;
+        let runs =
+            self.init.is_some() || self.current.as_ref().is_some_and(|current| current.outcome.is_none());
+        let ProcessSlot::Running(process) = &mut self.process else { return };
+        if !runs || self.ending.is_some() {
+            return;
+        }
+        let limit_kb = self.config.memory_size_mb * 1024;
+        let used_kb = process.sample_memory_kb();
+        self.peak_kb = process.peak_memory_kb();
+        if used_kb > limit_kb || (self.peak_kb > limit_kb && self.peak_kb > self.phase_peak_kb) {
+            self.end_for_memory(now);
+        } else {
+            self.memory_at = Some(now + INTERVAL);
+        }
+    }
+
+    fn end_for_memory(&mut self, now: Instant) {
+        let reason = Exit::Signal { signal: libc::SIGKILL, core_dumped: false }.reason();
+        if let Some(init) = self.init.take() {
+            let failure = InitFailure {
+                status: InvocationStatus::Error,
+                error_type: error_document::RUNTIME_OUT_OF_MEMORY.to_owned(),
+                cause: InitFailureCause::Message(reason),
+            };
+            self.fail_init(failure, now.duration_since(init.requested), now);
+        } else if let Some(current) = &mut self.current {
+            current.outcome = Some(Outcome::error(error_document::RUNTIME_OUT_OF_MEMORY));
+            let request_id = current.invocation.request_id.clone();
+            let failure =
+                ErrorDocument::of_request(error_document::RUNTIME_OUT_OF_MEMORY, &request_id, &reason);
+            self.fail_current(failure, InvocationStatus::Error, now);
+        }
+        self.kill_process(now);
+    }
+
+    /// The peak for the report of an invocation. The platform's figure for one that ran out of memory is the setting.
+    pub(super) fn reported_memory_kb(&mut self, outcome: Option<&Outcome>) -> u64 {
+        match outcome {
+            Some(outcome) if outcome.error_type == error_document::RUNTIME_OUT_OF_MEMORY => {
+                self.config.memory_size_mb * 1024
+            }
+            _ => self.peak_memory_kb(),
+        }
+    }
+}
