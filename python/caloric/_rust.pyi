@@ -34,13 +34,13 @@ class ExecutionEnvironment:
 
     Arguments: `timeout_ms` is the function's time limit, `init_timeout_ms` that of the Init phase (10 s, with
     `snap_start` and `max_concurrency` at least 130 s), `restore_timeout_ms` that of a restore with its hooks;
-    `memory_size_mb` its memory: processes that use more are killed, and the
-    invocation fails with `Runtime.OutOfMemory` (with `max_concurrency` it is only reported); `port` 0 takes a free one; `log_fd` is a descriptor to which the
+    `memory_size_mb` its memory: processes that use more are killed, and the invocation fails with `Runtime.OutOfMemory`
+    (with `max_concurrency` it is only reported); `port` 0 takes a free one; `log_fd` is a descriptor to which the
     function's output (see `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere.
     It is written to from the endpoint's thread, so a pipe must be read by somebody who does not wait for this
-    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops
-    the process and all it started while there is nothing to do, from 5 ms after it asked for the next invocation until
-    there is one (spec extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped.
+    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops the process
+    and all it started while there is nothing to do, from 5 ms after it asked for the next invocation until there is one
+    (spec extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped.
 
     Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `max_concurrency`
     of 0, and for both `max_concurrency` and `snap_start`.
@@ -118,7 +118,6 @@ class ExecutionEnvironment:
         stdin: int | None = None,
         output_fd: int | None = None,
         own_process_group: bool = True,
-        temporary_folder: str | None = None,
     ) -> int:
         """Start the environment's runtime and return its pid.
 
@@ -193,6 +192,16 @@ class ExecutionEnvironment:
 
         What comes through it is forwarded to `log_fd` unchanged and kept for the log tail. The descriptor is
         close-on-exec and the caller's to close; whoever starts the process duplicates it to 1 and 2.
+        """
+
+    @property
+    def temporary_folder(self) -> str:
+        """The environment's own folder for temporary files, as `/tmp` is on AWS.
+
+        It is made when this is first read, in the folder that this process uses for the like. A new process after a
+        timeout or a crash finds what the last one left there; `close` removes it.
+
+        Raises `OSError` if it cannot be made and `RuntimeError` if the environment is closed.
         """
 
     def pause_timeout(self) -> None:

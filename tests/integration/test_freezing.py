@@ -6,7 +6,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sysconfig
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import WriteFunction
 
+CALORIC = str(Path(sysconfig.get_path("scripts")) / "caloric")
 FUNCTION = """
     import os, signal, subprocess, threading, time
 
@@ -172,3 +176,28 @@ def test_a_frozen_process_can_be_killed_and_is_noticed(start: Start) -> None:
     wait_until(lambda: state(runtime) == "T")
     environment.close()
     assert not Path(f"/proc/{runtime}").exists()
+
+
+@pytest.mark.parametrize("freezes", [True, False])
+def test_the_command_freezes_unless_told_otherwise(freezes: bool, write_function: WriteFunction) -> None:
+    folder = write_function(FUNCTION)
+    options = [] if freezes else ["--no-freeze"]
+    command = [CALORIC, "emulate", "--port", "0", *options, "--", *FAST_WAY_IN, "app.handler"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE) as emulator:
+        assert emulator.stderr is not None
+        url = emulator.stderr.readline().decode().split()[-1]
+
+        def call(event: str) -> Any:
+            with urllib.request.urlopen(url, json.dumps(event).encode(), timeout=20) as response:
+                return json.load(response)
+
+        call("ticks")
+        runtime = call("pid")[0][0]
+        if freezes:
+            wait_until(lambda: state(runtime) == "T")
+        else:
+            before = len(call("ticks"))
+            time.sleep(0.5)
+            assert len(call("ticks")) - before > 20
+        emulator.terminate()
+        emulator.communicate(timeout=20)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import WriteFunction
 
+CALORIC = str(Path(sysconfig.get_path("scripts")) / "caloric")
 FUNCTION = """
     import os, signal, time
 
@@ -133,3 +137,13 @@ def test_what_an_earlier_invocation_had_is_not_this_ones_fault(start: Start) -> 
     # Too short to be caught, on a machine that is quick enough; caught on others, and then a new process answers.
     invoke(environment, "block", 140)
     assert invoke(environment, "wait").payload == b'"done"'
+
+
+def test_the_command_says_what_to_do(write_function: WriteFunction) -> None:
+    command = [CALORIC, "invoke", "app.handler", "--event", '["hold", 150]', "--timeout", "20"]
+    run = subprocess.run(command, cwd=write_function(FUNCTION), capture_output=True, timeout=50)
+    assert run.returncode == 1
+    assert json.loads(run.stdout)["errorType"] == "Runtime.OutOfMemory"
+    assert run.stderr.decode().splitlines()[-1] == (
+        "caloric invoke: the function used more than its 128 MB; --memory MB gives it more"
+    )

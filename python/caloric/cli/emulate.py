@@ -107,7 +107,10 @@ def main(argv: Sequence[str]) -> int:
         log_fd=2,
         freeze=not options.no_freeze,
     )
-    variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
+    try:
+        variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
+    except OSError as error:
+        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
     with environment, supervise(environment, command, variables):
         try:
             front = HttpFront(environment, host=options.host, port=options.port)

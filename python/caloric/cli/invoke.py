@@ -190,10 +190,14 @@ def _runtime(environment: ExecutionEnvironment, command: list[str], options: Nam
     terminal = options.event != "-" and not options.json and os.isatty(0) and os.isatty(2)
     if terminal and options.runtime is None:
         variables.setdefault("PYTHONBREAKPOINT", os.environ.get("PYTHONBREAKPOINT", _DEBUGGER))
+    try:
+        variables = function_environment(environment, handler=options.handler, user=variables)
+    except OSError as error:
+        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
     return supervise(
         environment,
         command,
-        function_environment(environment, handler=options.handler, user=variables),
+        variables,
         stdin=0 if terminal else None,
         output_fd=None if options.json else 2,
         own_process_group=not terminal,

@@ -176,6 +176,8 @@ def function_environment(
     override, filled in only where `base` has nothing; `user`, the function's configured variables; and last what AWS
     reserves. Values come from `environment`; `task_root` is the function's folder, by default the current one.
 
+    TMPDIR is the environment's own folder, since there is one `/tmp` for all of this machine.
+
     Credentials and the region's default pass through from `base`: a local function talks to whatever its developer
     talks to. A trace id does not, nor do AWS_LAMBDA_MAX_CONCURRENCY and the _LAMBDA_TELEMETRY_LOG_FD… variables, which
     would switch the runtime into modes this environment does not serve; one with `max_concurrency` sets the first.
@@ -198,6 +200,7 @@ def function_environment(
         variables.setdefault(name, value)
     # The developer's time zone must not leak in: code that passes here would fail in Lambda.
     variables["TZ"] = ":UTC"
+    variables["TMPDIR"] = environment.temporary_folder
     if environment.max_concurrency is not None:
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
     variables.update(user or {})

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -183,7 +184,6 @@ impl ExecutionEnvironment {
         stdin = None,
         output_fd = None,
         own_process_group = true,
-        temporary_folder = None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn start_process(
@@ -196,7 +196,6 @@ impl ExecutionEnvironment {
         stdin: Option<i32>,
         output_fd: Option<i32>,
         own_process_group: bool,
-        temporary_folder: Option<OsString>,
     ) -> PyResult<i32> {
         let spec = ProgramSpec {
             program,
@@ -206,7 +205,6 @@ impl ExecutionEnvironment {
             stdin,
             output: output_fd,
             process_group: own_process_group,
-            temporary: temporary_folder.map(Into::into),
         };
         py.detach(|| self.inner.start_process(&spec)).map_err(to_python)
     }
@@ -332,6 +330,11 @@ impl ExecutionEnvironment {
 
     fn open_log_pipe(&self) -> PyResult<i32> {
         self.inner.open_log_pipe().map(IntoRawFd::into_raw_fd).map_err(to_python)
+    }
+
+    #[getter]
+    fn temporary_folder(&self) -> PyResult<OsString> {
+        self.inner.temporary_folder().map(PathBuf::into_os_string).map_err(to_python)
     }
 
     fn pause_timeout(&self, py: Python<'_>) {
@@ -613,6 +616,7 @@ fn to_python(error: EndpointError) -> PyErr {
     match &error {
         EndpointError::Bind { source, .. }
         | EndpointError::Start { source, .. }
+        | EndpointError::Temporary(source)
         | EndpointError::Thread(source)
         | EndpointError::Pipe(source) => match source.raw_os_error() {
             Some(number) => PyOSError::new_err((number, message)),

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::lifecycle::Effects;
 use crate::process::RuntimeProcess;
 use crate::reaper::{ProgramSpec, Reaper};
 use crate::state_machine::StateMachine;
+use crate::temporary::TemporaryFolder;
 use crate::{runtime_api, runtime_thread};
 
 /// After a process has ended, its connections are read to their end for at most this long before the end takes
@@ -117,6 +119,7 @@ pub(crate) struct Shared {
     timer: Notify,
     next_poller: AtomicU64,
     connections: Connections,
+    temporary: Mutex<TemporaryFolder>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -146,6 +149,7 @@ impl ExecutionEnvironment {
             timer: Notify::new(),
             next_poller: AtomicU64::new(0),
             connections: Connections::default(),
+            temporary: Mutex::default(),
             tasks: Mutex::default(),
         });
         shared.keep_task(shared.handle.spawn(accept(listener, Arc::clone(&shared))).abort_handle());
@@ -197,7 +201,8 @@ impl ExecutionEnvironment {
     /// Fails if it cannot be started, if the environment has a running process, or if it is closed; no process is
     /// left then.
     pub fn start_process(&self, spec: &ProgramSpec) -> Result<i32, EndpointError> {
-        let reaper = Reaper::start(spec).map_err(|source| EndpointError::Start {
+        let temporary = self.shared.temporary().path().map(Path::to_path_buf);
+        let reaper = Reaper::start(spec, temporary.as_deref()).map_err(|source| EndpointError::Start {
             program: spec.program.to_string_lossy().into_owned(),
             source,
         })?;
@@ -268,6 +273,15 @@ impl ExecutionEnvironment {
         Ok(write)
     }
 
+    /// The environment's folder for temporary files, made at the first call and removed when the environment is closed.
+    /// A reset keeps it.
+    pub fn temporary_folder(&self) -> Result<PathBuf, EndpointError> {
+        if self.is_closed() {
+            return Err(EndpointError::Closed);
+        }
+        self.shared.temporary().make().map_err(EndpointError::Temporary)
+    }
+
     /// Suspend the time limit of the current invocation, or of the init that runs, until it ends.
     pub fn pause_timeout(&self) {
         self.shared.with(StateMachine::pause_timeout);
@@ -283,9 +297,12 @@ impl ExecutionEnvironment {
         let deadline = Instant::now() + CLOSE_LIMIT;
         let mut lifecycle = self.shared.lock();
         while lifecycle.has_process() {
-            let Some(waited) = self.shared.wait_for_change(lifecycle, Some(deadline)) else { break };
+            let Some(waited) = self.shared.wait_for_change(lifecycle, Some(deadline)) else { return };
             lifecycle = waited;
         }
+        drop(lifecycle);
+        // The endpoint's thread does so too; here it is waited for.
+        self.shared.temporary().remove();
     }
 
     /// Close without waiting for the process to be gone.
@@ -366,12 +383,17 @@ impl Shared {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
+    fn temporary(&self) -> MutexGuard<'_, TemporaryFolder> {
+        self.temporary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stop listening and drop every connection. The tasks hold the last references to this value.
     fn stop(&self) {
         for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             task.abort();
         }
         self.connections.abort();
+        self.temporary().remove();
     }
 }
 

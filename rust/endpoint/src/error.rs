@@ -18,6 +18,8 @@ pub enum EndpointError {
     Thread(io::Error),
     /// The pipe for the function's output could not be made.
     Pipe(io::Error),
+    /// The folder for temporary files could not be made.
+    Temporary(io::Error),
     /// The environment was closed.
     Closed,
     /// A process was announced while another one is still running.
@@ -51,6 +53,9 @@ impl fmt::Display for EndpointError {
             Self::Pipe(source) => {
                 write!(f, "cannot make a pipe for the function's output: {}", reason(source))
             }
+            Self::Temporary(source) => {
+                write!(f, "cannot make a folder for temporary files: {}", reason(source))
+            }
             Self::Closed => f.write_str("the execution environment is closed"),
             Self::ProcessRunning { running, announced } => {
                 write!(f, "process {announced} was announced while process {running} is still running")
@@ -78,6 +83,7 @@ impl std::error::Error for EndpointError {
             Self::Bind { source, .. }
             | Self::Thread(source)
             | Self::Pipe(source)
+            | Self::Temporary(source)
             | Self::Start { source, .. } => Some(source),
             _ => None,
         }

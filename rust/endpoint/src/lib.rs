@@ -21,6 +21,7 @@
 //! | `process` | killing and measuring a runtime process, and how it ended |
 //! | `process_tree` | all processes below a reaper, and stopping them |
 //! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
+//! | `temporary` | the folder that is `/tmp` on AWS |
 //! | `runtime_thread` | the one thread behind it all |
 
 mod environment;
@@ -41,6 +42,7 @@ mod reaper;
 mod runtime_api;
 mod runtime_thread;
 mod state_machine;
+mod temporary;
 
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;

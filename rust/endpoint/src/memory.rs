@@ -136,7 +136,7 @@ mod tests {
                 process_group: true,
                 ..ProgramSpec::default()
             };
-            let reaper = Reaper::start(&spec).unwrap();
+            let reaper = Reaper::start(&spec, None).unwrap();
             let mut meter = MemoryMeter::new(reaper.program(), Some(reaper.pid()));
             let began = Instant::now();
             loop {

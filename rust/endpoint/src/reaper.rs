@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use tokio::io::Interest;
@@ -64,8 +64,6 @@ pub struct ProgramSpec {
     pub output: Option<RawFd>,
     /// Whether it leads a process group of its own.
     pub process_group: bool,
-    /// A folder that is removed if this process ends without having closed the environment.
-    pub temporary: Option<PathBuf>,
 }
 
 /// The parent of a running program. Dropping it has the reaper kill all that the program started.
@@ -77,12 +75,13 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// Start a program under a reaper of its own.
+    /// Start a program under a reaper of its own. `temporary` is a folder that the reaper removes if this process ends
+    /// without having waited for the end of the program.
     ///
     /// Fails with the system's error if the program cannot be executed, or the reaper cannot.
-    pub fn start(spec: &ProgramSpec) -> io::Result<Self> {
+    pub fn start(spec: &ProgramSpec, temporary: Option<&Path>) -> io::Result<Self> {
         let (ours, theirs) = socket_pair()?;
-        let pid = spawn(spec, &theirs)?;
+        let pid = spawn(spec, temporary, &theirs)?;
         drop(theirs);
         let reaper = Self { pid, program: 0, control: ours };
         // The reaper answers when the program runs, or cannot: a millisecond.
@@ -242,11 +241,11 @@ fn out_of_the_way(fd: &impl AsRawFd) -> io::Result<OwnedFd> {
 }
 
 /// Start the reaper, and through it the program.
-fn spawn(spec: &ProgramSpec, control: &OwnedFd) -> io::Result<i32> {
+fn spawn(spec: &ProgramSpec, temporary: Option<&Path>, control: &OwnedFd) -> io::Result<i32> {
     static ON_DISK: OnceLock<()> = OnceLock::new();
     if ON_DISK.get().is_none() {
         match in_memory()
-            .and_then(|file| execute(spec, control, format!("/proc/self/fd/{}", file.as_raw_fd())))
+            .and_then(|file| execute(spec, temporary, control, format!("/proc/self/fd/{}", file.as_raw_fd())))
         {
             // Where files in memory may not be executed (vm.memfd_noexec), or /proc is not mounted.
             Err(error)
@@ -259,7 +258,7 @@ fn spawn(spec: &ProgramSpec, control: &OwnedFd) -> io::Result<i32> {
         let _ = ON_DISK.set(());
     }
     let file = on_disk()?;
-    let pid = execute(spec, control, file.display().to_string());
+    let pid = execute(spec, temporary, control, file.display().to_string());
     let _ = fs::remove_file(file);
     pid
 }
@@ -291,15 +290,20 @@ fn on_disk() -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn execute(spec: &ProgramSpec, control: &OwnedFd, reaper: String) -> io::Result<i32> {
-    let path = |path: &Option<PathBuf>| path.clone().map(PathBuf::into_os_string).unwrap_or_default();
+fn execute(
+    spec: &ProgramSpec,
+    temporary: Option<&Path>,
+    control: &OwnedFd,
+    reaper: String,
+) -> io::Result<i32> {
+    let path = |path: Option<&Path>| path.map(Path::as_os_str).unwrap_or_default().to_owned();
     let mode = if spec.process_group { "g" } else { "-" };
     let mut argv = vec![
         c_string("caloric-reaper")?,
         c_string(std::process::id().to_string())?,
         c_string(mode)?,
-        c_string(path(&spec.cwd))?,
-        c_string(path(&spec.temporary))?,
+        c_string(path(spec.cwd.as_deref()))?,
+        c_string(path(temporary))?,
         c_string(spec.program.clone())?,
     ];
     for argument in &spec.arguments {
@@ -393,7 +397,6 @@ fn checked(error: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use std::time::Duration;
 
     fn shell(script: &str) -> ProgramSpec {
@@ -411,7 +414,7 @@ mod tests {
     }
 
     fn outcome(script: &str) -> Exit {
-        let reaper = Reaper::start(&shell(script)).unwrap();
+        let reaper = Reaper::start(&shell(script), None).unwrap();
         on_a_loop(async {
             let ended = reaper.ended().await;
             assert!(Path::new(&format!("/proc/{}", reaper.program())).exists(), "the pid stays taken");
@@ -435,7 +438,7 @@ mod tests {
     fn the_programs_memory_is_its_own() {
         // However much this process has.
         let ballast = vec![1_u8; 200 << 20];
-        let reaper = Reaper::start(&shell("exit 0")).unwrap();
+        let reaper = Reaper::start(&shell("exit 0"), None).unwrap();
         let ended = on_a_loop(reaper.ended());
         assert!((200..20_000).contains(&ended.max_rss_kb), "{} kB", ended.max_rss_kb);
         assert_eq!(ballast.iter().step_by(4096).map(|byte| u64::from(*byte)).sum::<u64>(), 200 << 8);
@@ -446,7 +449,7 @@ mod tests {
         let (read, write) = std::io::pipe().unwrap();
         let script = "setsid sh -c 'setsid sleep 60 & echo $!'; sleep 60";
         let reaper =
-            Reaper::start(&ProgramSpec { output: Some(write.as_raw_fd()), ..shell(script) }).unwrap();
+            Reaper::start(&ProgramSpec { output: Some(write.as_raw_fd()), ..shell(script) }, None).unwrap();
         drop(write);
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(read), &mut line).unwrap();
@@ -460,7 +463,7 @@ mod tests {
     fn dropping_the_reaper_ends_everything() {
         let (read, write) = std::io::pipe().unwrap();
         let spec = ProgramSpec { output: Some(write.as_raw_fd()), ..shell("sleep 60 & sleep 60") };
-        let reaper = Reaper::start(&spec).unwrap();
+        let reaper = Reaper::start(&spec, None).unwrap();
         drop(write);
         let pid = reaper.pid;
         drop(reaper);
@@ -472,18 +475,18 @@ mod tests {
     #[test]
     fn a_program_that_cannot_be_executed_is_an_error() {
         let spec = |program: &str| ProgramSpec { program: program.into(), ..shell("") };
-        let number = |program| Reaper::start(&spec(program)).unwrap_err().raw_os_error();
+        let number = |program| Reaper::start(&spec(program), None).unwrap_err().raw_os_error();
         assert_eq!(number("/no/such/program"), Some(libc::ENOENT));
         assert_eq!(number("/etc/passwd"), Some(libc::EACCES));
         let nowhere = ProgramSpec { cwd: Some("/no/such/folder".into()), ..shell("") };
-        assert_eq!(Reaper::start(&nowhere).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(Reaper::start(&nowhere, None).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 
     #[test]
     fn it_works_from_a_file_too() {
         let (ours, theirs) = socket_pair().unwrap();
         let file = on_disk().unwrap();
-        let pid = execute(&shell("exit 0"), &theirs, file.display().to_string()).unwrap();
+        let pid = execute(&shell("exit 0"), None, &theirs, file.display().to_string()).unwrap();
         fs::remove_file(file).unwrap();
         drop((ours, theirs));
         reap(pid, 0);
