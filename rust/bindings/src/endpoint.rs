@@ -50,10 +50,18 @@ impl ExecutionEnvironment {
         log_fd = -1,
         keep_log = false,
         freeze = true,
+        handler = "",
+        json_logs = false,
+        extensions = Vec::new(),
     ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
         account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=None, snap_start=False, \
-        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False, freeze=True)")]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python class")]
+        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False, \
+        freeze=True, handler='', json_logs=False, extensions=[])")]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "keyword arguments of a Python class"
+    )]
     fn new(
         function_name: &str,
         function_version: &str,
@@ -70,6 +78,9 @@ impl ExecutionEnvironment {
         log_fd: i32,
         keep_log: bool,
         freeze: bool,
+        handler: &str,
+        json_logs: bool,
+        extensions: Vec<String>,
     ) -> PyResult<Self> {
         if snap_start && max_concurrency.is_some() {
             return Err(PyValueError::new_err(
@@ -106,6 +117,9 @@ impl ExecutionEnvironment {
             log_fd,
             keep_log,
             freeze,
+            handler: handler.to_owned(),
+            json_logs,
+            extensions,
         };
         let inner = caloric_endpoint::ExecutionEnvironment::new(config).map_err(to_python)?;
         Ok(Self { inner })
@@ -207,6 +221,35 @@ impl ExecutionEnvironment {
             process_group: own_process_group,
         };
         py.detach(|| self.inner.start_process(&spec)).map_err(to_python)
+    }
+
+    fn wait_for_extension_launch(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| self.inner.wait_for_extension_launch())
+    }
+
+    #[pyo3(signature = (name, program, arguments, variables, *, cwd = None))]
+    fn start_extension(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        program: OsString,
+        arguments: Vec<OsString>,
+        variables: &Bound<'_, PyDict>,
+        cwd: Option<OsString>,
+    ) -> PyResult<()> {
+        let spec = ProgramSpec {
+            program,
+            arguments,
+            variables: variables.iter().map(variable).collect::<PyResult<_>>()?,
+            cwd: cwd.map(Into::into),
+            ..ProgramSpec::default()
+        };
+        py.detach(|| self.inner.start_extension(name, &spec)).map_err(to_python)
+    }
+
+    #[pyo3(signature = (name, message, *, permission_denied = false))]
+    fn extension_start_failed(&self, py: Python<'_>, name: &str, message: &str, permission_denied: bool) {
+        py.detach(|| self.inner.extension_start_failed(name, permission_denied, message));
     }
 
     fn start_failed(&self, py: Python<'_>, message: &str) {
@@ -459,6 +502,11 @@ impl InvokeResult {
     }
 
     #[getter]
+    fn extension_log<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.extension_log)
+    }
+
+    #[getter]
     fn init_duration_ms(&self) -> Option<f64> {
         self.inner.init_duration.map(milliseconds)
     }
@@ -499,6 +547,7 @@ impl InvokeResult {
             ("restore_ms", inner.restore),
             ("response_ms", inner.response),
             ("after_response_ms", inner.after_response),
+            ("extensions_ms", inner.extensions),
         ] {
             if let Some(duration) = duration {
                 phases.set_item(name, milliseconds(duration))?;
@@ -622,7 +671,7 @@ fn to_python(error: EndpointError) -> PyErr {
             Some(number) => PyOSError::new_err((number, message)),
             None => PyOSError::new_err(message),
         },
-        EndpointError::InvalidHeader { .. } => PyValueError::new_err(message),
+        EndpointError::InvalidHeader { .. } | EndpointError::Extensions(_) => PyValueError::new_err(message),
         _ => PyRuntimeError::new_err(message),
     }
 }

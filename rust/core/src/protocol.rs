@@ -1,7 +1,10 @@
-//! The names of the Runtime API, each written once (spec runtime-api 1.2 to 1.5).
+//! The names of the Runtime API and of the Extensions API, each written once (spec runtime-api 1.2 to 1.5, spec
+//! extensions-telemetry 1 and 2).
 //!
 //! Both sides of the wire import them from here: the client in this crate and the endpoint.
 
+/// What all paths of the Runtime API begin with.
+pub const RUNTIME_PREFIX: &str = "/2018-06-01/runtime/";
 /// Long poll for the next invocation.
 pub const NEXT_PATH: &str = "/2018-06-01/runtime/invocation/next";
 /// `/<id>/response` and `/<id>/error` follow.
@@ -39,6 +42,30 @@ pub const FUNCTION_ERROR_BODY: &str = "Lambda-Runtime-Function-Error-Body";
 pub const XRAY_ERROR_CAUSE: &str = "Lambda-Runtime-Function-XRay-Error-Cause";
 /// Absent for a buffered response, `streaming` for a streamed one.
 pub const RESPONSE_MODE: &str = "Lambda-Runtime-Function-Response-Mode";
+
+/// Register an extension.
+pub const EXTENSION_REGISTER_PATH: &str = "/2020-01-01/extension/register";
+/// Long poll for an extension's next event.
+pub const EXTENSION_NEXT_PATH: &str = "/2020-01-01/extension/event/next";
+/// An extension failed before its first poll.
+pub const EXTENSION_INIT_ERROR_PATH: &str = "/2020-01-01/extension/init/error";
+/// An extension failed later.
+pub const EXTENSION_EXIT_ERROR_PATH: &str = "/2020-01-01/extension/exit/error";
+/// Subscribe to telemetry.
+pub const TELEMETRY_PATH: &str = "/2022-07-01/telemetry";
+/// Subscribe to logs, the predecessor of telemetry.
+pub const LOGS_PATH: &str = "/2020-08-15/logs";
+
+/// An extension's name; an external one's is its file's.
+pub const EXTENSION_NAME: &str = "Lambda-Extension-Name";
+/// What an extension wants to be told at registration, comma-separated; `accountId` is the only value known.
+pub const EXTENSION_ACCEPT_FEATURE: &str = "Lambda-Extension-Accept-Feature";
+/// A registered extension's id, a UUID.
+pub const EXTENSION_IDENTIFIER: &str = "Lambda-Extension-Identifier";
+/// The id of one delivered event.
+pub const EXTENSION_EVENT_IDENTIFIER: &str = "Lambda-Extension-Event-Identifier";
+/// `Category.Reason` of an error that an extension reports.
+pub const EXTENSION_ERROR_TYPE: &str = "Lambda-Extension-Function-Error-Type";
 
 /// Largest event and largest buffered response, in bytes (6 MiB and 100).
 pub const MAX_PAYLOAD_SIZE: usize = 6 * 1024 * 1024 + 100;

@@ -6,24 +6,27 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::error::EndpointError;
+use crate::extensions::MAX_EXTENSIONS;
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
-use crate::lifecycle::Effects;
+use crate::lifecycle::{Effects, Lifecycle};
 use crate::process::RuntimeProcess;
 use crate::reaper::{ProgramSpec, Reaper};
 use crate::state_machine::StateMachine;
+use crate::telemetry::{self, Lines, Subscriber};
 use crate::temporary::TemporaryFolder;
 use crate::{runtime_api, runtime_thread};
 
@@ -31,11 +34,13 @@ use crate::{runtime_api, runtime_thread};
 /// effect: what it posted with its last breath counts.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// How long [`ExecutionEnvironment::close`] waits for a killed process.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// How long [`ExecutionEnvironment::close`] waits for the last process: telemetry's last second, the extensions' two,
+/// and what it takes to kill what does not end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(6);
 
 /// What an environment is told about its function and its surroundings.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that have nothing to do with each other")]
 pub struct EnvironmentConfig {
     /// The function's name.
     pub function_name: String,
@@ -69,6 +74,12 @@ pub struct EnvironmentConfig {
     pub log_fd: RawFd,
     /// Keep the whole log of each invocation for its result.
     pub keep_log: bool,
+    /// The handler, as extensions are told at registration.
+    pub handler: String,
+    /// The function logs in JSON: telemetry has objects where a line is one.
+    pub json_logs: bool,
+    /// The names of the external extensions that are launched before the runtime.
+    pub extensions: Vec<String>,
 }
 
 impl EnvironmentConfig {
@@ -76,6 +87,30 @@ impl EnvironmentConfig {
     /// made ahead of time (spec runtime-api 7.1).
     pub fn init_limit(ahead_of_time: bool, timeout: Duration) -> Duration {
         if ahead_of_time { timeout.max(Duration::from_secs(130)) } else { Duration::from_secs(10) }
+    }
+
+    /// The function's ARN, unqualified.
+    pub fn function_arn(&self) -> String {
+        format!("arn:aws:lambda:{}:{}:function:{}", self.region, self.account_id, self.function_name)
+    }
+
+    /// Fails with [`EndpointError::Extensions`] if there are too many, or if two have the same name.
+    fn check_extensions(&self) -> Result<(), EndpointError> {
+        let names = &self.extensions;
+        let problem = if names.len() > MAX_EXTENSIONS {
+            format!("{} extensions, where a function can have {MAX_EXTENSIONS}", names.len())
+        } else if !names.is_empty() && self.max_concurrency.is_some() {
+            "Managed Instances have no extensions here".to_owned()
+        } else if let Some(name) = names.iter().find(|name| name.is_empty() || name.contains('/')) {
+            format!("'{name}' is no file name, as an extension's must be")
+        } else if let Some((_, name)) =
+            names.iter().enumerate().find(|(index, name)| names[..*index].contains(*name))
+        {
+            format!("two extensions are called '{name}'")
+        } else {
+            return Ok(());
+        };
+        Err(EndpointError::Extensions(problem))
     }
 }
 
@@ -97,6 +132,9 @@ impl Default for EnvironmentConfig {
             port: 0,
             log_fd: -1,
             keep_log: false,
+            handler: String::new(),
+            json_logs: false,
+            extensions: Vec::new(),
         }
     }
 }
@@ -109,6 +147,7 @@ pub struct ExecutionEnvironment {
 
 /// What the handle, the connections and the timer share.
 pub(crate) struct Shared {
+    myself: Weak<Shared>,
     function_version: HeaderValue,
     pub(crate) function_arn: HeaderValue,
     config: EnvironmentConfig,
@@ -129,18 +168,19 @@ impl ExecutionEnvironment {
     /// Fails with [`EndpointError::Bind`] if that is not possible and with [`EndpointError::InvalidHeader`] if the
     /// function's name cannot be sent.
     pub fn new(config: EnvironmentConfig) -> Result<Self, EndpointError> {
+        config.check_extensions()?;
         let handle = runtime_thread::handle()?;
         let (listener, address) = listen(&handle, &config.host, config.port)?;
-        let arn = format!(
-            "arn:aws:lambda:{}:{}:function:{}",
-            config.region, config.account_id, config.function_name
-        );
+        let arn = config.function_arn();
         let header = |field, value: &str| {
             HeaderValue::try_from(value).map_err(|_| EndpointError::InvalidHeader { field })
         };
-        let shared = Arc::new(Shared {
-            function_version: header("function_version", &config.function_version)?,
-            function_arn: header("function_name", &arn)?,
+        let function_version = header("function_version", &config.function_version)?;
+        let function_arn = header("function_name", &arn)?;
+        let shared = Arc::new_cyclic(|myself| Shared {
+            myself: myself.clone(),
+            function_version,
+            function_arn,
             address,
             handle,
             lifecycle: Mutex::new(StateMachine::new(config.clone())),
@@ -226,6 +266,67 @@ impl ExecutionEnvironment {
         self.shared.with(|lifecycle| lifecycle.start_failed(message, Instant::now()));
     }
 
+    /// Wait until an external extension is to be launched, and take the request: its name. `None` when the environment
+    /// is closed.
+    ///
+    /// Who gets a name calls [`Self::start_extension`], and [`Self::extension_start_failed`] if that fails.
+    pub fn wait_for_extension_launch(&self) -> Option<String> {
+        let mut machine = self.shared.lock();
+        loop {
+            if machine.is_closed() {
+                return None;
+            }
+            if let Some(name) = machine.with_extensions(Lifecycle::take_extension_launch)? {
+                return Some(name);
+            }
+            machine = self.shared.wait_for_change(machine, None)?;
+        }
+    }
+
+    /// Start the external extension called `name` under a reaper of its own, in a process group of its own. Its output
+    /// is the extension's log; `spec` has none.
+    ///
+    /// Fails if it cannot be started, or is not wanted any more; no process is left then.
+    pub fn start_extension(&self, name: &str, spec: &ProgramSpec) -> Result<(), EndpointError> {
+        let (write, read) = {
+            let _entered = self.shared.handle.enter();
+            pipe::pipe()
+                .and_then(|(write, read)| Ok((write.into_blocking_fd()?, read)))
+                .map_err(EndpointError::Pipe)?
+        };
+        let spec = ProgramSpec { output: Some(write.as_raw_fd()), process_group: true, ..spec.clone() };
+        let temporary = self.shared.temporary().path().map(Path::to_path_buf);
+        let reaper = Reaper::start(&spec, temporary.as_deref()).map_err(|source| EndpointError::Start {
+            program: spec.program.to_string_lossy().into_owned(),
+            source,
+        })?;
+        drop(write);
+        let reaper = Arc::new(reaper);
+        let process = RuntimeProcess::under(&reaper, true);
+        let started = self
+            .shared
+            .with(|machine| machine.with_extensions(|lifecycle| lifecycle.extension_started(name, process)))
+            .unwrap_or(Err(EndpointError::Closed));
+        if started.is_err() {
+            reaper.kill();
+        }
+        let output =
+            self.shared.handle.spawn(read_extension_log(read, name.to_owned(), Arc::clone(&self.shared)));
+        self.shared.handle.spawn(watch_extension(Arc::clone(&self.shared), reaper, output));
+        started
+    }
+
+    /// The extension called `name` could not be started: the environment fails with `Extension.LaunchError`.
+    /// `permission` says that the file may not be executed.
+    pub fn extension_start_failed(&self, name: &str, permission: bool, message: &str) {
+        let error_type = if permission { "PermissionDenied" } else { "UnknownError" };
+        self.shared.with(|machine| {
+            machine.with_extensions(|lifecycle| {
+                lifecycle.extension_start_failed(name, error_type, message, Instant::now());
+            })
+        });
+    }
+
     /// Queue an invocation; `done` is called when it is finished, mostly on the endpoint's thread.
     pub fn submit(
         &self,
@@ -287,8 +388,8 @@ impl ExecutionEnvironment {
         self.shared.with(StateMachine::pause_timeout);
     }
 
-    /// Kill the process, answer who waits, stop listening. Returns when the process is reaped (3 s at most); called
-    /// on the endpoint's own thread, where waiting would be waiting for itself, it returns at once.
+    /// End the processes (spec extensions-telemetry 3.4), answer who waits, stop listening. Returns when they are
+    /// reaped: at once without extensions, and after 2 s or so, 6 s at most, with extensions that take their time. Called on the endpoint's own thread, where waiting would be waiting for itself, it returns at once.
     pub fn close(&self) {
         self.close_soon();
         if Handle::try_current().is_ok() {
@@ -345,6 +446,12 @@ impl Shared {
         if effects.process_changed {
             self.process_changed.notify_all();
         }
+        for subscriber in effects.subscribers {
+            self.keep_task(self.handle.spawn(telemetry::deliver(subscriber)).abort_handle());
+        }
+        if !effects.flush.is_empty() {
+            self.handle.spawn(flush(effects.flush, self.myself.clone()));
+        }
         for (waiter, answer) in effects.answers {
             waiter(answer);
         }
@@ -364,6 +471,10 @@ impl Shared {
         };
         let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         Some(self.process_changed.wait_timeout(lifecycle, left).unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    pub(crate) fn config(&self) -> &EnvironmentConfig {
+        &self.config
     }
 
     pub(crate) fn snap_start(&self) -> bool {
@@ -430,8 +541,9 @@ pub(crate) async fn next_connection(listener: &TcpListener) -> tokio::net::TcpSt
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         let stream = next_connection(&listener).await;
-        let connection = runtime_api::serve(stream, Arc::clone(&shared));
-        shared.connections.spawn(&shared, connection);
+        let owner = ConnectionOwner::default();
+        let connection = runtime_api::serve(stream, Arc::clone(&shared), owner.clone());
+        shared.connections.spawn(&shared, owner, connection);
     }
 }
 
@@ -455,7 +567,7 @@ async fn watch_log(reader: OwnedFd, shared: Arc<Shared>) {
     // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the AsyncFd owns it.
     let Ok(reader) = (unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) }) else { return };
     while let Ok(mut ready) = reader.readable().await {
-        shared.with(|lifecycle| lifecycle.log().drain());
+        shared.with(|machine| machine.drain_log(Instant::now()));
         if is_readable(reader.get_ref().as_raw_fd()) {
             // A function that prints without end must not occupy the thread.
             tokio::task::yield_now().await;
@@ -476,43 +588,139 @@ async fn watch_process(shared: Arc<Shared>, reaper: Arc<Reaper>) {
     let ended = reaper.ended().await;
     let pid = reaper.program();
     shared.with(|lifecycle| lifecycle.process_ended(pid));
-    let _ = tokio::time::timeout(LAST_WORDS, shared.connections.all_closed()).await;
+    let _ = tokio::time::timeout(LAST_WORDS, shared.connections.all_of_runtime_closed()).await;
     // Nothing of the ended process may reach the next one's state.
-    shared.connections.abort();
+    shared.connections.abort_runtime();
     reaper.release();
     reaper.gone().await;
     shared.with(|lifecycle| lifecycle.process_exited(pid, ended, Instant::now()));
 }
 
+/// Wait for the end of an extension and of all it started, and take note.
+async fn watch_extension(shared: Arc<Shared>, reaper: Arc<Reaper>, mut output: JoinHandle<()>) {
+    let ended = reaper.ended().await;
+    let pid = reaper.program();
+    shared.with(|machine| machine.with_extensions(|lifecycle| lifecycle.extension_ended(pid)));
+    // What it printed last is read before its end takes effect.
+    let _ = tokio::time::timeout(LAST_WORDS, &mut output).await;
+    output.abort();
+    reaper.release();
+    reaper.gone().await;
+    shared.with(|machine| {
+        machine.with_extensions(|lifecycle| lifecycle.extension_exited(pid, ended.exit, Instant::now()))
+    });
+}
+
+/// An extension's output, line by line, until nobody can write to it any more.
+async fn read_extension_log(mut output: pipe::Receiver, name: String, shared: Arc<Shared>) {
+    let mut lines = Lines::default();
+    let mut chunk = vec![0; 16 * 1024];
+    let tell = |line: &str| {
+        shared.with(|machine| {
+            machine.with_extensions(|lifecycle| lifecycle.extension_line(&name, line, Instant::now()))
+        });
+    };
+    while let Ok(length) = output.read(&mut chunk).await {
+        if length == 0 {
+            break;
+        }
+        lines.push(&chunk[..length], tell);
+    }
+    lines.finish(tell);
+}
+
+/// Send subscribers their last events before the environment ends, as long as that may take.
+async fn flush(subscribers: Vec<Arc<Subscriber>>, shared: Weak<Shared>) {
+    let all = async {
+        for subscriber in subscribers {
+            subscriber.flush().await;
+        }
+    };
+    let _ = tokio::time::timeout(telemetry::FLUSH_LIMIT, all).await;
+    if let Some(shared) = shared.upgrade() {
+        shared
+            .with(|machine| machine.with_extensions(|lifecycle| lifecycle.telemetry_flushed(Instant::now())));
+    }
+}
+
+/// Whose a connection is, as its requests tell. An external extension's outlives the runtime.
+#[derive(Clone, Default)]
+pub(crate) struct ConnectionOwner(Arc<AtomicU8>);
+
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Owner {
+    /// It belongs to the runtime's process, where internal extensions live, too.
+    Runtime = 1,
+    /// It belongs to an external extension.
+    Extension = 2,
+}
+
+impl ConnectionOwner {
+    pub(crate) fn set(&self, owner: Owner) {
+        self.0.store(owner as u8, Ordering::Relaxed);
+    }
+
+    fn is(&self, owner: Owner) -> bool {
+        self.0.load(Ordering::Relaxed) == owner as u8
+    }
+}
+
 /// The open connections of one environment.
 #[derive(Default)]
 struct Connections {
-    open: Mutex<(u64, HashMap<u64, AbortHandle>)>,
+    open: Mutex<OpenConnections>,
     one_closed: Notify,
 }
 
+#[derive(Default)]
+struct OpenConnections {
+    last: u64,
+    by_number: HashMap<u64, (ConnectionOwner, AbortHandle)>,
+}
+
 impl Connections {
-    fn spawn(&self, shared: &Arc<Shared>, connection: impl Future<Output = ()> + Send + 'static) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0 += 1;
-        let id = open.0;
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(
+        &self,
+        shared: &Arc<Shared>,
+        owner: ConnectionOwner,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut open = self.lock();
+        open.last += 1;
+        let id = open.last;
         let guard = ConnectionGuard { shared: Arc::clone(shared), id };
         let task = shared.handle.spawn(async move {
             let _guard = guard;
             connection.await;
         });
-        open.1.insert(id, task.abort_handle());
+        open.by_number.insert(id, (owner, task.abort_handle()));
     }
 
-    async fn all_closed(&self) {
-        while !self.open.lock().unwrap_or_else(PoisonError::into_inner).1.is_empty() {
+    async fn all_of_runtime_closed(&self) {
+        // One that has asked for nothing yet may have the runtime's last words to bring.
+        while self.lock().by_number.values().any(|(owner, _)| !owner.is(Owner::Extension)) {
             self.one_closed.notified().await;
         }
     }
 
+    fn abort_runtime(&self) {
+        self.abort_where(|owner| owner.is(Owner::Runtime));
+    }
+
     fn abort(&self) {
-        for task in self.open.lock().unwrap_or_else(PoisonError::into_inner).1.values() {
-            task.abort();
+        self.abort_where(|_| true);
+    }
+
+    fn abort_where(&self, which: impl Fn(&ConnectionOwner) -> bool) {
+        for (owner, task) in self.lock().by_number.values() {
+            if which(owner) {
+                task.abort();
+            }
         }
     }
 }
@@ -526,7 +734,7 @@ struct ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let connections = &self.shared.connections;
-        connections.open.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&self.id);
+        connections.lock().by_number.remove(&self.id);
         connections.one_closed.notify_one();
     }
 }

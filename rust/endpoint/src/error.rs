@@ -36,6 +36,8 @@ pub enum EndpointError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// The extensions an environment is to launch are not possible; the text says why.
+    Extensions(String),
     /// A value given with an invocation cannot be sent as an HTTP header.
     InvalidHeader {
         /// The field as the caller named it.
@@ -61,6 +63,7 @@ impl fmt::Display for EndpointError {
                 write!(f, "process {announced} was announced while process {running} is still running")
             }
             Self::Start { program, source } => write!(f, "cannot start '{program}': {}", reason(source)),
+            Self::Extensions(problem) => f.write_str(problem),
             Self::InvalidHeader { field } => {
                 write!(f, "{field} holds control characters and cannot be sent as a header")
             }

@@ -67,6 +67,10 @@ impl ErrorDocument {
 pub const RUNTIME_EXIT_ERROR: &str = "Runtime.ExitError";
 /// More memory was used than the function is configured to have.
 pub const RUNTIME_OUT_OF_MEMORY: &str = "Runtime.OutOfMemory";
+/// An extension's process ended in the middle, without having reported an error.
+pub const EXTENSION_CRASH: &str = "Extension.Crash";
+/// An extension's executable could not be started.
+pub const EXTENSION_LAUNCH_ERROR: &str = "Extension.LaunchError";
 /// A time limit passed.
 pub const SANDBOX_TIMEDOUT: &str = "Sandbox.Timedout";
 
@@ -140,10 +144,19 @@ pub fn without_cause(document: &[u8]) -> Option<String> {
 
 /// `errorType` of an error document, where it is an object that has one.
 pub fn error_type_of(document: &[u8]) -> Option<String> {
+    text_member(document, "errorType")
+}
+
+/// Likewise `errorMessage`.
+pub fn error_message_of(document: &[u8]) -> Option<String> {
+    text_member(document, "errorMessage")
+}
+
+fn text_member(document: &[u8], member: &str) -> Option<String> {
     let mut parser = Jiter::new(document);
     let mut key = parser.next_object().ok()?.map(str::to_owned);
     while let Some(name) = key {
-        if name == "errorType" {
+        if name == member {
             return parser.next_str().ok().map(str::to_owned);
         }
         parser.next_skip().ok()?;

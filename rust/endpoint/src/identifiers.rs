@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use uuid::Uuid;
+
 /// Random bytes are fetched in blocks: one system call for some thirty invocations.
 const POOL_SIZE: usize = 1024;
 
@@ -44,7 +46,12 @@ fn fill(bytes: &mut [u8]) {
 
 /// A version 4 UUID, as the platform's request ids are.
 pub fn request_id() -> String {
-    uuid::Builder::from_random_bytes(random()).into_uuid().hyphenated().to_string()
+    uuid().hyphenated().to_string()
+}
+
+/// The same, as a number: an extension's identifier may come back in another spelling.
+pub fn uuid() -> Uuid {
+    uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
 /// A root trace id for a caller who sent none; not sampled, since nobody collects it (spec runtime-api 1.3).

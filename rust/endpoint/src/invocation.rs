@@ -100,6 +100,8 @@ pub struct Phases {
     pub response: Option<Duration>,
     /// From the answer until the next poll, or until the process ended.
     pub after_response: Option<Duration>,
+    /// From that poll until the last extension that works on the invocation has asked for its next event.
+    pub extensions: Option<Duration>,
 }
 
 /// A finished invocation: the runtime has answered and polled again, or its process has ended.
@@ -117,6 +119,8 @@ pub struct InvokeResult {
     pub log_tail: Bytes,
     /// The whole log where the environment keeps it, else empty.
     pub log: Bytes,
+    /// What external extensions printed meanwhile, where the environment keeps the log; else empty.
+    pub extension_log: Bytes,
     /// Init Duration, for the first invocation of a process.
     pub init_duration: Option<Duration>,
     /// Restore Duration, for the first invocation after a restore.

@@ -10,6 +10,8 @@
 //! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
 //! | `managed` | the state machine of Managed Instances: several invocations at once (spec runtime-api 6.5) |
 //! | `state_machine` | the machine that the configuration asks for, behind one face |
+//! | `extensions` | the Extensions API: who is registered, what each may call when, what the phases wait for |
+//! | `telemetry` | the Telemetry and Logs APIs: subscriptions, events, batches, delivery |
 //! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
 //! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
 //! | `http_connection` | hyper on a socket, and what it writes in one piece |
@@ -27,6 +29,7 @@
 mod environment;
 mod error;
 mod error_document;
+mod extensions;
 mod http_connection;
 mod http_front;
 mod identifiers;
@@ -42,6 +45,7 @@ mod reaper;
 mod runtime_api;
 mod runtime_thread;
 mod state_machine;
+mod telemetry;
 mod temporary;
 
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};

@@ -3,19 +3,25 @@
 //! collected in [`Effects`].
 //!
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
-//! process's, `current` the invocation that runs, `freezing` the time between two, `memory` the
-//! memory limit, `restore` what SnapStart adds.
+//! process's, `current` the invocation that runs, `freezing` the time between two, `memory` the memory limit, `restore`
+//! what SnapStart adds. `extension_calls`, `extension_processes` and `shutdown` are what extensions add, `events` is what
+//! subscribers are told.
 
 pub(crate) mod current;
+mod events;
+mod extension_calls;
+mod extension_processes;
 mod freezing;
 mod memory;
 pub(crate) mod processes;
 mod restore;
 mod runtime_calls;
+mod shutdown;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -24,11 +30,16 @@ pub use runtime_calls::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
 use crate::environment::EnvironmentConfig;
 use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
+use crate::extensions::{Extensions, ShutdownReason};
+use crate::identifiers;
 use crate::invocation::{Answer, AnswerWaiter, FinishWaiter, Invocation, InvocationStatus, InvokeResult};
 use crate::log_capture::LogCapture;
+use crate::process::RuntimeProcess;
+use crate::telemetry::{Subscriber, Telemetry};
 use current::{Current, FreshInit, Outcome};
 use processes::{Ending, Init, InitFailure, InitFailureCause, ProcessSlot};
 use restore::Restore;
+use shutdown::ExtensionShutdown;
 
 /// A runtime that reported a failed init is expected to exit; one that does not is killed after this time.
 pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
@@ -43,6 +54,10 @@ pub struct Effects {
     pub answers: Vec<(AnswerWaiter, Answer)>,
     pub finishes: Vec<(FinishWaiter, Box<InvokeResult>)>,
     pub pollers: Vec<Waker>,
+    /// Whom events are to be delivered to from now on.
+    pub subscribers: Vec<Arc<Subscriber>>,
+    /// Whose last events are to be sent now; then [`Lifecycle::telemetry_flushed`].
+    pub flush: Vec<Arc<Subscriber>>,
     /// A process is wanted, or the environment or its process ended: look again.
     pub process_changed: bool,
     /// A deadline came nearer than the one the timer sleeps for.
@@ -79,6 +94,14 @@ pub struct Lifecycle {
     phase_peak_kb: u64,
     /// When the memory is looked at.
     memory_at: Option<Instant>,
+    function_arn: String,
+    instance_id: String,
+    extensions: Extensions,
+    extension_processes: Vec<(String, RuntimeProcess)>,
+    extension_shutdown: Option<ExtensionShutdown>,
+    shutdown_reason: ShutdownReason,
+    shutdown_began: Option<Instant>,
+    telemetry: Telemetry,
     pub log: LogCapture,
     pub effects: Effects,
 }
@@ -88,6 +111,14 @@ impl Lifecycle {
     pub fn new(config: EnvironmentConfig) -> Self {
         Self {
             log: LogCapture::new(config.log_fd, config.keep_log),
+            function_arn: config.function_arn(),
+            instance_id: identifiers::request_id(),
+            extensions: Extensions::new(config.extensions.clone()),
+            extension_processes: Vec::new(),
+            extension_shutdown: None,
+            shutdown_reason: ShutdownReason::Failure,
+            shutdown_began: None,
+            telemetry: Telemetry::new(config.json_logs),
             config,
             state: RuntimeState::Started,
             process: ProcessSlot::None,
@@ -149,8 +180,8 @@ impl Lifecycle {
         }
     }
 
-    /// End it all: the process is killed without a warning, as AWS does where no extension is registered (spec
-    /// runtime-api 7.6), and who waits is told.
+    /// End it all: the processes end as in the Shutdown phase, which without extensions is a kill without a warning
+    /// (spec runtime-api 7.6), and who waits is told.
     pub fn close(&mut self, now: Instant) {
         if self.closed {
             return;
@@ -168,11 +199,12 @@ impl Lifecycle {
             current.outcome = Some(Outcome::error(&failure.error_type));
             self.fail_current(failure, InvocationStatus::Error, now);
         }
-        if self.kill_process(now) {
-            // Its end finishes the current invocation.
+        if self.end_processes(ShutdownReason::Spindown, now) {
+            // Their end finishes the current invocation.
         } else {
             self.process = ProcessSlot::None;
             self.finish_current(now);
+            self.shut_extensions_down(now);
         }
         let interrupted = self.current.take();
         for invocation in queued {
@@ -195,6 +227,7 @@ impl Lifecycle {
             self.init.as_ref().and_then(|init| init.deadline),
             self.restore.as_ref().and_then(|restore| restore.deadline),
             current.and_then(|current| current.deadline),
+            self.extension_shutdown.as_ref().and_then(|shutdown| shutdown.deadline),
             self.stalled,
             self.freeze_at,
             self.memory_at,
@@ -212,6 +245,9 @@ impl Lifecycle {
             // It cannot be killed (a hung device, say). Whoever waits must not hang with it.
             self.process = ProcessSlot::None;
             self.process_gone(now);
+        }
+        if passed(self.extension_shutdown.as_ref().and_then(|shutdown| shutdown.deadline)) {
+            self.expire_extensions(now);
         }
         if passed(self.init.as_ref().and_then(|init| init.deadline)) {
             let requested = self.init.take().map_or(now, |init| init.requested);
@@ -237,6 +273,8 @@ impl Lifecycle {
             }
             self.expired.push_back(request_id);
             self.fail_current(failure, InvocationStatus::Timeout, now);
+            self.drain_log(now);
+            self.tell_runtime_done(now);
             self.end_process_after_timeout(now);
         }
         if passed(self.memory_at) {
@@ -260,13 +298,14 @@ impl Lifecycle {
 
     /// Bring the first waiting invocation on its way, if the environment is free.
     fn pump(&mut self, now: Instant) {
-        while self.current.is_none() && self.ending.is_none() && !self.queue.is_empty() {
+        while self.current.is_none() && !self.is_ending() && !self.queue.is_empty() {
             if let Some(failure) = self.init_failure.take() {
                 self.fail_waiting(failure, now);
                 self.finish_current(now);
                 continue;
             }
             if matches!(self.state, RuntimeState::Ready | RuntimeState::RestoreReady)
+                && self.is_free()
                 && let Some((_, waker)) = self.pollers.last()
             {
                 self.effects.pollers.push(waker.clone());
@@ -276,6 +315,10 @@ impl Lifecycle {
             if self.init.is_none() && self.restore.is_none() {
                 if matches!(self.process, ProcessSlot::None) {
                     self.process = ProcessSlot::Wanted;
+                    if self.extensions.has_external() {
+                        self.extensions.launch();
+                        self.process = ProcessSlot::AwaitsExtensions;
+                    }
                     self.effects.process_changed = true;
                     self.begin_init(now);
                 } else if self.stalled.is_none() {

@@ -28,6 +28,7 @@ pub struct LogCapture {
     written: u64,
     /// How many of them are no longer in `whole`.
     forgotten: u64,
+    extensions: Vec<u8>,
     /// The last byte written was no line end: a platform line must begin on its own line.
     mid_line: bool,
     pipe: Option<Pipe>,
@@ -50,6 +51,7 @@ impl LogCapture {
             whole: Vec::new(),
             written: 0,
             forgotten: 0,
+            extensions: Vec::new(),
             mid_line: false,
             pipe: None,
         }
@@ -71,6 +73,11 @@ impl LogCapture {
 
     /// Take what the function has written so far.
     pub fn drain(&mut self) {
+        self.drain_with(|_| {});
+    }
+
+    /// Take what the function has written so far, and show it to `observe`.
+    pub fn drain_with(&mut self, mut observe: impl FnMut(&[u8])) {
         let Some(reader) = self.pipe_reader() else { return };
         let mut buffer = [0_u8; 16 * 1024];
         let mut taken = 0;
@@ -80,6 +87,7 @@ impl LogCapture {
             match usize::try_from(got) {
                 Ok(0) => return,
                 Ok(got) => {
+                    observe(&buffer[..got]);
                     self.append(&buffer[..got]);
                     taken += got;
                 }
@@ -95,6 +103,23 @@ impl LogCapture {
             self.append(b"\n");
         }
         self.append(lines.as_bytes());
+    }
+
+    /// A line that an extension printed. It is forwarded with the extension's name before it, and kept apart from the
+    /// function's log.
+    pub fn write_extension_line(&mut self, name: &str, line: &str) {
+        let start = if self.mid_line { "\n" } else { "" };
+        let end = if line.ends_with('\n') { "" } else { "\n" };
+        write_all(self.fd, format!("{start}[{name}] {line}{end}").as_bytes());
+        self.mid_line = false;
+        if self.keep_whole {
+            self.extensions.extend_from_slice(format!("[{name}] {line}{end}").as_bytes());
+        }
+    }
+
+    /// What extensions printed during the current invocation, where it is kept.
+    pub fn take_extensions(&mut self) -> Bytes {
+        std::mem::take(&mut self.extensions).into()
     }
 
     /// Forget what is kept: a new invocation begins.
@@ -218,13 +243,29 @@ mod tests {
         let mut log = LogCapture::new(sink.write.as_raw_fd(), true);
         let mut function = File::from(log.open_pipe().unwrap());
         function.write_all(b"one\ntwo").unwrap();
-        log.drain();
+        log.drain_with(|_| {});
         log.write_lines("END\n");
         let mut forwarded = [0; 64];
         let length = File::from(sink.read).read(&mut forwarded).unwrap();
         assert_eq!(&forwarded[..length], b"one\ntwo\nEND\n");
         assert_eq!(log.tail(), "one\ntwo\nEND\n");
         assert_eq!(log.take_whole(), "one\ntwo\nEND\n");
+    }
+
+    #[test]
+    fn extensions_are_forwarded_with_their_name_and_kept_apart() {
+        let sink = Pipe::new().unwrap();
+        let mut log = LogCapture::new(sink.write.as_raw_fd(), true);
+        log.write_lines("half");
+        log.write_extension_line("obs", "one\n");
+        log.write_extension_line("obs", "two");
+        log.write_lines("END\n");
+        let mut forwarded = [0; 64];
+        let length = File::from(sink.read).read(&mut forwarded).unwrap();
+        assert_eq!(&forwarded[..length], b"half\n[obs] one\n[obs] two\nEND\n");
+        assert_eq!(log.take_whole(), "halfEND\n");
+        assert_eq!(log.take_extensions(), "[obs] one\n[obs] two\n");
+        assert!(log.take_extensions().is_empty());
     }
 
     #[test]

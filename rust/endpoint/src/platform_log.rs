@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::extensions::Extension;
 use crate::invocation::InvocationStatus;
+use crate::telemetry::{Accepted, Api};
 
 /// `START RequestId: … Version: …`
 pub fn start_line(request_id: &str, version: &str) -> String {
@@ -30,6 +32,39 @@ pub fn restore_report_line(restore: Duration, status: InvocationStatus, error_ty
     push_status(&mut line, status, error_type);
     line.push('\n');
     line
+}
+
+/// An extension at the end of init.
+pub fn extension_line(extension: &Extension) -> String {
+    let events: Vec<&str> = extension.subscribed().names().collect();
+    let (name, state) = (extension.name(), extension.state().name());
+    let mut line = format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{}]", events.join(", "));
+    if let Some(error_type) = extension.error_type() {
+        line.push_str("\tError Type: ");
+        line.push_str(error_type);
+    }
+    line.push('\n');
+    line
+}
+
+/// An extension subscribed to telemetry or logs.
+pub fn subscription_line(api: Api, name: &str, accepted: Accepted) -> String {
+    let kind = if api == Api::Logs { "LOGS" } else { "TELEMETRY" };
+    let types: Vec<String> = accepted.streams.names().map(capitalised).collect();
+    format!("{kind}\tName: {name}\tState: {}\tTypes: [{}]\n", accepted.state, types.join(", "))
+}
+
+fn capitalised(name: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    first.to_ascii_uppercase() + rest
+}
+
+/// Lambda does not say this; whoever looks for the reason of a timeout will want to know.
+pub fn lost_event_line(name: &str) -> String {
+    format!(
+        "The extension {name} closed its connection while it waited for an event: this one is lost, and the \
+         invocation waits for an extension that does not know of it\n"
+    )
 }
 
 /// The figures of one REPORT line.
@@ -196,6 +231,28 @@ mod tests {
             "\tDuration: 19.27 ms\tBilled Duration: 246 ms\tMemory Size: 128 MB\tMax Memory Used: 41 MB\t\
              Restore Duration: 225.01 ms\tBilled Restore Duration: 226 ms\t\n"
         ));
+    }
+
+    #[test]
+    fn extensions_and_subscriptions_have_lines_of_their_own() {
+        let mut extensions = crate::extensions::Extensions::new(vec!["obs.py".to_owned(), "bad".to_owned()]);
+        extensions.register("obs.py", br#"{"events":["SHUTDOWN","INVOKE"]}"#).unwrap();
+        extensions.launch_failed("bad", "PermissionDenied");
+        let lines: Vec<String> = extensions.iter().map(extension_line).collect();
+        assert_eq!(
+            lines,
+            [
+                "EXTENSION\tName: obs.py\tState: Registered\tEvents: [INVOKE, SHUTDOWN]\n",
+                "EXTENSION\tName: bad\tState: LaunchError\tEvents: []\tError Type: PermissionDenied\n",
+            ]
+        );
+        let streams = crate::telemetry::Streams { platform: true, function: true, extension: false };
+        let accepted = Accepted { state: "Subscribed", streams };
+        assert_eq!(
+            subscription_line(Api::Telemetry, "obs.py", accepted),
+            "TELEMETRY\tName: obs.py\tState: Subscribed\tTypes: [Platform, Function]\n"
+        );
+        assert!(subscription_line(Api::Logs, "old", accepted).starts_with("LOGS\tName: old\tState: "));
     }
 
     #[test]

@@ -36,6 +36,18 @@ impl Exit {
         }
     }
 
+    /// The platform's words for an extension's end (spec extensions-telemetry 3.3).
+    pub fn of_extension(self) -> String {
+        match self {
+            Self::Status(0) => "exit code 0".to_owned(),
+            Self::Status(status) => format!("exit status {status}"),
+            Self::Signal { signal, core_dumped } => {
+                let core = if core_dumped { " (core dumped)" } else { "" };
+                format!("signal: {}{core}", signal_text(signal))
+            }
+        }
+    }
+
     /// The end of a child as `waitid` reports it.
     pub fn from_child_code(code: i32, status: i32) -> Self {
         match code {
@@ -158,6 +170,11 @@ impl RuntimeProcess {
         }
     }
 
+    /// SIGTERM, likewise.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
     /// The peak of the memory used so far in kB, and zero if it was never seen.
     pub fn peak_memory_kb(&mut self) -> u64 {
         self.memory.peak_kb()
@@ -182,5 +199,9 @@ mod tests {
         assert_eq!(by(11, true), "Runtime exited with error: signal: segmentation fault (core dumped)");
         assert_eq!(by(6, false), "Runtime exited with error: signal: aborted");
         assert_eq!(by(40, false), "Runtime exited with error: signal: signal 40");
+        assert_eq!(Exit::Status(0).of_extension(), "exit code 0");
+        assert_eq!(Exit::Status(2).of_extension(), "exit status 2");
+        let killed = Exit::Signal { signal: 9, core_dumped: false };
+        assert_eq!(killed.of_extension(), "signal: killed");
     }
 }

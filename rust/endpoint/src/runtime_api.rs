@@ -16,12 +16,14 @@ use hyper::server::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
-use crate::environment::Shared;
+use crate::environment::{ConnectionOwner, Owner, Shared};
 use crate::error_document::{self, ErrorDocument};
+use crate::extensions;
 use crate::http_connection::{self, Client};
 use crate::invocation::JSON;
 use crate::lifecycle::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
 use crate::state_machine::StateMachine;
+use crate::telemetry;
 
 /// A whole answer.
 pub type Answered = Response<Full<Bytes>>;
@@ -70,19 +72,27 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
 });
 
 /// Serve one connection of the runtime until it is closed.
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>, owner: ConnectionOwner) {
     let mut builder = http1::Builder::new();
     builder
         // The buffer has room for more than the largest head, so that a larger one is seen for what it is: 431.
         .max_header_size(protocol::MAX_REQUEST_HEAD)
         .max_buf_size(2 * protocol::MAX_REQUEST_HEAD)
         .title_case_headers(true);
-    let answer = |request, client| route(request, client, Arc::clone(&shared));
+    let answer = |request, client| route(request, client, Arc::clone(&shared), owner.clone());
     http_connection::serve(stream, &mut builder, answer).await;
 }
 
-async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) -> Answered {
+async fn route(
+    request: Request<Incoming>,
+    client: Client,
+    shared: Arc<Shared>,
+    owner: ConnectionOwner,
+) -> Answered {
     let path = request.uri().path();
+    if path.starts_with(protocol::RUNTIME_PREFIX) {
+        owner.set(Owner::Runtime);
+    }
     match path {
         protocol::NEXT_PATH => match *request.method() {
             Method::GET => next(&client, &shared).await,
@@ -125,8 +135,24 @@ async fn route(request: Request<Incoming>, client: Client, shared: Arc<Shared>) 
                 answer(request, &request_id, state, &shared).await
             }
             // Also the restore routes, where SnapStart is off.
-            _ => not_found(),
+            _ => extension_route(request, &client, &shared, &owner).await,
         },
+    }
+}
+
+async fn extension_route(
+    request: Request<Incoming>,
+    client: &Client,
+    shared: &Shared,
+    owner: &ConnectionOwner,
+) -> Answered {
+    let path = request.uri().path();
+    if extensions::routes::is_ours(path) {
+        return extensions::routes::route(request, client, shared, owner).await;
+    }
+    match telemetry::routes::api_of(path) {
+        Some(api) => telemetry::routes::route(request, api, shared, owner).await,
+        None => not_found(),
     }
 }
 
@@ -237,7 +263,9 @@ async fn answer(
     let names = &*NAMES;
     let (head, body) = request.into_parts();
     let invocation_id = head.headers.get(&names.invocation_id).map(HeaderValue::as_bytes);
-    let attempt = match shared.with(|lifecycle| lifecycle.begin_answer(request_id, invocation_id, state)) {
+    let attempt = match shared
+        .with(|lifecycle| lifecycle.begin_answer(request_id, invocation_id, state, Instant::now()))
+    {
         Ok(attempt) => attempt,
         Err(refusal) => {
             discard(body).await;
@@ -267,7 +295,7 @@ async fn answer(
     };
     let Some(collected) = collect(body, limit).await else {
         drop(upload);
-        return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
+        return truncated();
     };
     let payload = match collected.payload {
         Payload::Whole(payload) => payload,
@@ -393,7 +421,7 @@ async fn failed_start(
     }
     let limit = error_limit(shared);
     let Some(collected) = collect(body, limit).await else {
-        return error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated");
+        return truncated();
     };
     let error_type = head.headers.get(&NAMES.error_type).and_then(|value| value.to_str().ok());
     let error_type = error_document::logged_error_type(error_type);
@@ -464,8 +492,17 @@ async fn collect(mut body: Incoming, limit: usize) -> Option<Collected> {
     Some(Collected { payload, trailers })
 }
 
+/// A body of an API that is sent small documents; `None` if it broke off.
+pub async fn read_whole(body: Incoming) -> Option<Bytes> {
+    match collect(body, protocol::MAX_PAYLOAD_SIZE).await?.payload {
+        Payload::Whole(payload) => Some(payload),
+        // No document of these APIs is that large: what is missing of it does not matter.
+        Payload::TooLarge(_) => Some(Bytes::new()),
+    }
+}
+
 /// Read a refused body, so that its sender comes to read the answer and may go on using the connection.
-async fn discard(mut body: Incoming) {
+pub async fn discard(mut body: Incoming) {
     let mut size = 0;
     while let Some(Ok(frame)) = body.frame().await {
         size += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -477,8 +514,14 @@ async fn discard(mut body: Incoming) {
 
 // ---- answers ---------------------------------------------------------------------------------------------------
 
-fn accepted() -> Answered {
+/// 202.
+pub fn accepted() -> Answered {
     json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
+}
+
+/// The answer to a body that broke off.
+pub fn truncated() -> Answered {
+    error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
 fn too_large(limit: usize) -> Answered {
@@ -510,7 +553,7 @@ fn refused(refusal: Refusal) -> Answered {
 }
 
 /// The platform's `ErrorResponse`, with the line end Go's encoder writes.
-fn error(status: StatusCode, error_type: &str, message: &str) -> Answered {
+pub fn error(status: StatusCode, error_type: &str, message: &str) -> Answered {
     let mut body = String::from("{\"errorMessage\":");
     error_document::push_json_string(&mut body, message);
     body.push_str(",\"errorType\":");
@@ -519,7 +562,8 @@ fn error(status: StatusCode, error_type: &str, message: &str) -> Answered {
     json(status, body.into())
 }
 
-fn json(status: StatusCode, body: Bytes) -> Answered {
+/// A JSON document.
+pub fn json(status: StatusCode, body: Bytes) -> Answered {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
@@ -532,7 +576,8 @@ fn not_found() -> Answered {
     response
 }
 
-fn method_not_allowed(allowed: &'static str) -> Answered {
+/// 405.
+pub fn method_not_allowed(allowed: &'static str) -> Answered {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response

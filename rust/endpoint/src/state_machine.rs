@@ -43,6 +43,21 @@ impl StateMachine {
         }
     }
 
+    /// Do something where there are extensions; `None` where there are none: on Managed Instances, so far.
+    pub fn with_extensions<R>(&mut self, change: impl FnOnce(&mut Lifecycle) -> R) -> Option<R> {
+        match self {
+            Self::Single(machine) => Some(change(machine)),
+            Self::Managed(_) => None,
+        }
+    }
+
+    pub fn drain_log(&mut self, now: Instant) {
+        match self {
+            Self::Single(machine) => machine.drain_log(now),
+            Self::Managed(machine) => machine.log.drain(),
+        }
+    }
+
     pub fn log(&mut self) -> &mut LogCapture {
         forward!(self, machine => &mut machine.log)
     }
@@ -131,9 +146,10 @@ impl StateMachine {
         request_id: &str,
         invocation_id: Option<&[u8]>,
         upload: RuntimeState,
+        now: Instant,
     ) -> Result<u64, Refusal> {
         match self {
-            Self::Single(machine) => machine.begin_answer(request_id, invocation_id, upload),
+            Self::Single(machine) => machine.begin_answer(request_id, invocation_id, upload, now),
             Self::Managed(machine) => machine.begin_answer(request_id, invocation_id),
         }
     }

@@ -32,6 +32,17 @@ pub(crate) struct Outcome {
     pub(crate) error_type: String,
 }
 
+/// What a REPORT says.
+pub(crate) struct Figures {
+    pub(crate) duration: Duration,
+    pub(crate) init_duration: Option<Duration>,
+    pub(crate) billed_duration_ms: u64,
+    pub(crate) max_memory_used_mb: u64,
+    /// The platform's view: an error the function itself reported is a success here.
+    pub(crate) status: InvocationStatus,
+    pub(crate) error_type: Option<String>,
+}
+
 /// The invocation the environment is busy with.
 pub(crate) struct Current {
     pub(crate) invocation: Invocation,
@@ -45,7 +56,13 @@ pub(crate) struct Current {
     pub(crate) fresh: Option<FreshInit>,
     pub(crate) restored: Option<Duration>,
     pub(crate) answer: Option<Answer>,
+    /// When the head of the answer came.
+    pub(crate) answer_began: Option<Instant>,
     pub(crate) answered: Option<Instant>,
+    /// When the runtime polled again; extensions may still be at work then.
+    pub(crate) runtime_done: Option<Instant>,
+    /// Extensions work on it, too.
+    pub(crate) extended: bool,
     /// The platform's own complaint about the answer.
     pub(crate) platform_error: Option<String>,
     pub(crate) outcome: Option<Outcome>,
@@ -57,7 +74,7 @@ impl Lifecycle {
         self.stalled = None;
         self.thaw();
         self.watch_memory(now);
-        self.log.drain();
+        self.drain_log(now);
         let (fresh, restored) = (self.fresh.take(), self.restored.take());
         if fresh.is_none() && restored.is_none() {
             self.log.begin();
@@ -71,6 +88,8 @@ impl Lifecycle {
         let current = Current::delivered(invocation, self.attempts, fresh, restored, now);
         let delivery = current.delivery();
         self.current = Some(current);
+        self.tell_start(now);
+        self.tell_extensions();
         self.state = RuntimeState::Running;
         self.arm(deadline);
         delivery
@@ -98,24 +117,29 @@ impl Lifecycle {
 
     /// The invocation is over: write its last lines and tell who waits for them.
     pub(super) fn finish_current(&mut self, now: Instant) {
-        self.log.drain();
+        self.drain_log(now);
         if let Some(line) = self.init_report.take() {
             self.log.write_lines(&line);
         }
         let Some(current) = self.current.take() else { return };
         let quiet = current.invocation.quiet;
         let memory_kb = if quiet { 0 } else { self.reported_memory_kb(current.outcome.as_ref()) };
+        if current.answer.is_some() {
+            let figures = current.figures(&self.config, memory_kb, now);
+            self.tell_report(&current, &figures, now);
+        }
         let Some((waiter, mut result)) = current.finish(&self.config, &mut self.log, memory_kb, now) else {
             return;
         };
         result.log_tail = self.log.tail();
         result.log = self.log.take_whole();
+        result.extension_log = self.log.take_extensions();
         self.effects.finishes.push((waiter, result));
     }
 
     pub(super) fn peak_memory_kb(&mut self) -> u64 {
         if let ProcessSlot::Running(process) = &mut self.process {
-            self.peak_kb = process.peak_memory_kb();
+            self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
         }
         self.peak_kb
     }
@@ -141,7 +165,10 @@ impl Current {
             fresh,
             restored,
             answer: None,
+            answer_began: None,
             answered: None,
+            runtime_done: None,
+            extended: false,
             platform_error: None,
             outcome: None,
             queued: queued_before_init(&invocation, fresh, restored, now),
@@ -161,11 +188,37 @@ impl Current {
             fresh: None,
             restored: None,
             answer: None,
+            answer_began: None,
             answered: None,
+            runtime_done: None,
+            extended: false,
             platform_error: None,
             outcome: Some(outcome),
             queued: now.duration_since(invocation.submitted),
             invocation,
+        }
+    }
+
+    /// The figures of the REPORT.
+    pub(crate) fn figures(&self, config: &EnvironmentConfig, memory_kb: u64, now: Instant) -> Figures {
+        let elapsed = self.delivered.map_or(Duration::ZERO, |delivered| now.duration_since(delivered));
+        let timed_out = self.outcome.as_ref().is_some_and(|o| o.status == InvocationStatus::Timeout);
+        // The platform stops its clock at the limit; how long the kill takes is not the function's time.
+        let duration = if timed_out && !self.paused { elapsed.min(self.invocation.timeout) } else { elapsed };
+        // With SnapStart the init belongs to the snapshot and not to an invocation.
+        let init_duration = self.fresh.map(|fresh| fresh.init).filter(|_| !config.snap_start);
+        let (status, error_type) = match (&self.outcome, &self.platform_error) {
+            (Some(outcome), _) => (outcome.status, Some(outcome.error_type.clone())),
+            (None, Some(error_type)) => (InvocationStatus::Error, Some(error_type.clone())),
+            (None, None) => (InvocationStatus::Success, None),
+        };
+        Figures {
+            duration,
+            init_duration,
+            billed_duration_ms: platform_log::billed_duration_ms(duration, init_duration, self.restored),
+            max_memory_used_mb: memory_kb.div_ceil(1024),
+            status,
+            error_type,
         }
     }
 
@@ -178,21 +231,10 @@ impl Current {
         memory_kb: u64,
         now: Instant,
     ) -> Option<(FinishWaiter, Box<InvokeResult>)> {
+        let figures = self.figures(config, memory_kb, now);
         let answer = self.answer?;
-        let elapsed = self.delivered.map_or(Duration::ZERO, |delivered| now.duration_since(delivered));
-        let timed_out = self.outcome.as_ref().is_some_and(|o| o.status == InvocationStatus::Timeout);
-        // The platform stops its clock at the limit; how long the kill takes is not the function's time.
-        let duration = if timed_out && !self.paused { elapsed.min(self.invocation.timeout) } else { elapsed };
-        let init_duration = self.fresh.map(|fresh| fresh.init);
-        // With SnapStart the init belongs to the snapshot and not to an invocation.
-        let reported_init = init_duration.filter(|_| !config.snap_start);
-        let billed_duration_ms = platform_log::billed_duration_ms(duration, reported_init, self.restored);
-        let max_memory_used_mb = memory_kb.div_ceil(1024);
-        let (status, error_type) = match (self.outcome, self.platform_error) {
-            (Some(outcome), _) => (outcome.status, Some(outcome.error_type)),
-            (None, Some(error_type)) => (InvocationStatus::Error, Some(error_type)),
-            (None, None) => (InvocationStatus::Success, None),
-        };
+        let Figures { duration, init_duration, billed_duration_ms, max_memory_used_mb, status, error_type } =
+            figures;
         if !self.invocation.quiet {
             let request_id = &self.invocation.request_id;
             if self.delivered.is_none() {
@@ -204,7 +246,7 @@ impl Current {
                 billed_duration_ms,
                 memory_size_mb: config.memory_size_mb,
                 max_memory_used_mb,
-                init_duration: reported_init,
+                init_duration,
                 restore_duration: self.restored,
                 status,
                 error_type: error_type.as_deref(),
@@ -226,7 +268,8 @@ impl Current {
             error_type,
             log_tail: Bytes::new(),
             log: Bytes::new(),
-            init_duration,
+            extension_log: Bytes::new(),
+            init_duration: self.fresh.map(|fresh| fresh.init),
             restore_duration: self.restored,
             duration,
             billed_duration_ms,
@@ -238,7 +281,10 @@ impl Current {
                 runtime_init: self.fresh.and_then(|fresh| fresh.runtime_init),
                 restore: self.restored,
                 response,
-                after_response: self.delivered.and_then(|_| between(self.answered, Some(now))),
+                after_response: self
+                    .delivered
+                    .and_then(|_| between(self.answered, Some(self.runtime_done.unwrap_or(now)))),
+                extensions: between(self.runtime_done.filter(|_| self.extended), Some(now)),
             },
             delivered_at: self.delivered,
         };
@@ -338,7 +384,7 @@ fn queued_before_init(
 }
 
 /// Unix time in milliseconds, `ahead` from now.
-fn unix_ms(ahead: Duration) -> u64 {
+pub(crate) fn unix_ms(ahead: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from((now + ahead).as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! When the environment's processes stand still (spec extensions-telemetry 3.5): the whole policy.
 //!
 //! They are frozen when nothing is left for them to do: the runtime polls for the next invocation, its answer to the
-//! last one was read to the end, and none waits. Not at once, but after [`DELAY`]: to stop and wake a process costs some
+//! last one was read to the end, the extensions are done with it, and none waits. Not at once, but after [`DELAY`]: to stop and wake a process costs some
 //! 100 µs, which invocations that follow each other closely must not pay, and on AWS too the freeze comes a moment
 //! later. They go on before an event is handed to them.
 
@@ -15,7 +15,7 @@ use super::runtime_calls::RuntimeState;
 const DELAY: Duration = Duration::from_millis(5);
 
 impl Lifecycle {
-    /// The runtime waits and nothing waits for it.
+    /// The runtime and the extensions wait, and nothing waits for them.
     pub(super) fn idle(&mut self, now: Instant) {
         if self.config.freeze {
             self.freeze_at = Some(now + DELAY);
@@ -26,9 +26,13 @@ impl Lifecycle {
     /// Something is about to be handed to the runtime, or asked of it.
     pub(super) fn thaw(&mut self) {
         self.freeze_at = None;
+        for (_, process) in &mut self.extension_processes {
+            process.thaw();
+        }
         if let ProcessSlot::Running(process) = &mut self.process {
             process.thaw();
         }
+        self.telemetry.pause(false);
     }
 
     /// The time has come to freeze, unless the environment is busy again.
@@ -36,10 +40,18 @@ impl Lifecycle {
         self.freeze_at = None;
         let waits = matches!(self.state, RuntimeState::Ready | RuntimeState::RestoreReady)
             && !self.pollers.is_empty()
-            && self.current.is_none()
+            && self.is_free()
             && self.queue.is_empty()
-            && self.ending.is_none();
-        if waits && let ProcessSlot::Running(process) = &mut self.process {
+            && !self.is_ending();
+        if !waits {
+            return;
+        }
+        if let ProcessSlot::Running(process) = &mut self.process {
+            // Whatever is being sent to an extension arrives when it goes on.
+            self.telemetry.pause(true);
+            process.freeze();
+        }
+        for (_, process) in &mut self.extension_processes {
             process.freeze();
         }
     }

@@ -36,8 +36,11 @@ impl Lifecycle {
             return;
         }
         let limit_kb = self.config.memory_size_mb * 1024;
-        let used_kb = process.sample_memory_kb();
-        self.peak_kb = process.peak_memory_kb();
+        // Extensions share the function's memory.
+        let extensions_kb: u64 =
+            self.extension_processes.iter_mut().map(|(_, process)| process.sample_memory_kb()).sum();
+        let used_kb = process.sample_memory_kb() + extensions_kb;
+        self.peak_kb = self.peak_kb.max(process.peak_memory_kb()).max(used_kb);
         if used_kb > limit_kb || (self.peak_kb > limit_kb && self.peak_kb > self.phase_peak_kb) {
             self.end_for_memory(now);
         } else {
@@ -60,6 +63,7 @@ impl Lifecycle {
             let failure =
                 ErrorDocument::of_request(error_document::RUNTIME_OUT_OF_MEMORY, &request_id, &reason);
             self.fail_current(failure, InvocationStatus::Error, now);
+            self.tell_runtime_done(now);
         }
         self.kill_process(now);
     }

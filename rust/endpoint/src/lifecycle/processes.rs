@@ -6,10 +6,12 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::current::{FreshInit, Outcome};
+use super::events::{failed_init, success};
 use super::runtime_calls::RuntimeState;
 use super::{EXIT_GRACE, Lifecycle, REAP_LIMIT};
 use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
+use crate::extensions::ShutdownReason;
 use crate::invocation::{InvocationStatus, JSON};
 use crate::platform_log;
 use crate::process::{Ended, RuntimeProcess};
@@ -18,6 +20,8 @@ use crate::process::{Ended, RuntimeProcess};
 #[derive(Debug)]
 pub(crate) enum ProcessSlot {
     None,
+    /// One is wanted when all external extensions have registered.
+    AwaitsExtensions,
     /// Somebody is asked to start one.
     Wanted,
     /// Somebody took the request.
@@ -83,6 +87,8 @@ impl Lifecycle {
     /// Whether a process is there that has not been seen to end.
     pub fn has_process(&self) -> bool {
         matches!(self.process, ProcessSlot::Running(_))
+            || !self.extension_processes.is_empty()
+            || self.extension_shutdown.is_some()
     }
 
     /// Take the request for a process, if there is one.
@@ -97,6 +103,10 @@ impl Lifecycle {
     /// A process was started; wanted or not, it is this environment's from now on.
     pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
         if self.closed {
+            return Err(EndpointError::Closed);
+        }
+        if self.extension_shutdown.is_some() {
+            // An extension failed while it was being started: it is not wanted any more.
             return Err(EndpointError::Closed);
         }
         if let ProcessSlot::Running(running) = &self.process {
@@ -130,8 +140,7 @@ impl Lifecycle {
             cause: InitFailureCause::Message(message.to_owned()),
         };
         self.fail_init(failure, now.duration_since(requested), now);
-        self.finish_current(now);
-        self.pump(now);
+        self.process_gone(now);
     }
 
     /// The process and all it started have ended, but its pid is still taken: from here on it is not signalled.
@@ -147,12 +156,13 @@ impl Lifecycle {
     pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
         match &mut self.process {
             ProcessSlot::Running(process) if process.pid == pid => {
-                self.peak_kb = process.peak_memory_kb();
+                self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
             }
             _ => return,
         }
         self.peak_kb = self.peak_kb.max(ended.max_rss_kb);
         self.process = ProcessSlot::None;
+        self.drain_log(now);
         let reason = ended.exit.reason();
         if let Some(init) = self.init.take() {
             let failure = InitFailure {
@@ -169,24 +179,34 @@ impl Lifecycle {
             current.outcome = Some(Outcome::error(error_document::RUNTIME_EXIT_ERROR));
             let failure = ErrorDocument::exit(&current.invocation.request_id, &reason);
             self.fail_current(failure, InvocationStatus::Error, now);
+            self.tell_runtime_done(now);
         }
         self.process_gone(now);
     }
 
     pub(super) fn begin_init(&mut self, now: Instant) {
-        self.log.drain();
+        self.drain_log(now);
         self.log.begin();
         self.state = RuntimeState::Started;
         self.fresh = None;
+        self.tell_init_start(now);
         let deadline = now + self.config.init_timeout;
         self.init = Some(Init { requested: now, started: None, deadline: Some(deadline) });
         self.arm(deadline);
     }
 
-    /// The first `/next` or `/restore/next`. A runtime that nobody asked for (a test, a benchmark) has no init to report.
+    /// The runtime, and every extension, has asked for its first event. A runtime that nobody asked for (a test, a
+    /// benchmark) has no init to report.
     pub(super) fn end_init(&mut self, now: Instant) {
         self.fresh = self.init.take().map(|init| FreshInit::of(&init, now));
-        self.report_snapshot_init();
+        if self.extensions.any_registered() || self.telemetry.has_subscribers() {
+            self.drain_log(now);
+            let duration = self.fresh.map_or(Duration::ZERO, |fresh| fresh.init);
+            self.tell_init_end(success(), duration, true, now);
+        }
+        self.extensions.end_init();
+        self.telemetry.close_subscriptions();
+        self.report_snapshot_init(now);
         if matches!(self.process, ProcessSlot::Wanted) {
             // Somebody else's runtime came first: no process is wanted any more.
             self.process = ProcessSlot::None;
@@ -195,6 +215,10 @@ impl Lifecycle {
 
     /// Init failed: the waiting invocation is answered with it, or the first one to come.
     pub(super) fn fail_init(&mut self, failure: InitFailure, duration: Duration, now: Instant) {
+        let runtime = !matches!(self.process, ProcessSlot::AwaitsExtensions);
+        let status = failed_init(failure.status, &failure.error_type);
+        self.drain_log(now);
+        self.tell_init_end(status, duration, runtime, now);
         let error_type = Some(failure.error_type.as_str());
         self.init_report = Some(platform_log::init_report_line(duration, failure.status, error_type));
         if self.current.is_none() && !self.queue.is_empty() {
@@ -218,11 +242,12 @@ impl Lifecycle {
     /// After a time limit: kill the process, whose end finishes the invocation. A runtime that is nobody's child
     /// cannot be killed; it gets 410 for its late answer and may poll again.
     pub(super) fn end_process_after_timeout(&mut self, now: Instant) {
-        if self.kill_process(now) {
+        if self.end_processes(ShutdownReason::Timeout, now) {
             return;
         }
         self.process = ProcessSlot::None;
         self.finish_current(now);
+        self.extensions.forget();
         self.state = match self.state {
             RuntimeState::Running
             | RuntimeState::InvocationResponse
@@ -247,16 +272,34 @@ impl Lifecycle {
     /// Whether there was a process to kill.
     pub(super) fn kill_process(&mut self, now: Instant) -> bool {
         let ProcessSlot::Running(process) = &mut self.process else { return false };
-        self.peak_kb = process.peak_memory_kb();
+        self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
         process.kill();
         self.ending = Some(Ending { deadline: now + REAP_LIMIT, killed: true });
         self.arm(now + REAP_LIMIT);
         true
     }
 
-    /// The environment is without a process again.
+    /// The runtime's process is gone: the extensions must go, too.
     pub(super) fn process_gone(&mut self, now: Instant) {
+        if self.extension_shutdown.is_some() {
+            return;
+        }
+        if self.shutdown_began.is_none() {
+            // It ended by itself.
+            self.shutdown_reason = ShutdownReason::Failure;
+            self.shutdown_began = Some(now);
+        }
+        self.shut_extensions_down(now);
+    }
+
+    /// The environment is without a process again.
+    pub(super) fn environment_gone(&mut self, now: Instant) {
         self.finish_current(now);
+        self.process = ProcessSlot::None;
+        self.extension_shutdown = None;
+        self.shutdown_began = None;
+        self.extensions.reset();
+        self.telemetry.reset();
         self.state = RuntimeState::Started;
         self.ending = None;
         self.stalled = None;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::Lifecycle;
+use super::events::{failed_init, success};
 use super::processes::{InitFailure, InitFailureCause};
 use super::runtime_calls::{NextPoll, Refusal, RuntimeState};
 use crate::error_document::RUNTIME_EXIT_ERROR;
@@ -31,17 +32,20 @@ impl Lifecycle {
     pub fn poll_restore(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll<()> {
         match self.state {
             // A process that is being ended gets nothing any more.
-            RuntimeState::Started | RuntimeState::RestoreReady if self.ending.is_some() => {
+            RuntimeState::Started | RuntimeState::RestoreReady if self.is_ending() => {
                 return self.register(poller, waker);
             }
             RuntimeState::Started => {
-                self.end_init(now);
                 self.state = RuntimeState::RestoreReady;
+                self.runtime_is_initialised(now);
             }
             // The same one looks again.
             RuntimeState::RestoreReady if self.pollers.iter().any(|(id, _)| *id == poller) => {}
             // The platform names this state here, and not RestoreReady.
             _ => return NextPoll::Refused(self.refuse(RuntimeState::Ready)),
+        }
+        if !self.is_free() {
+            return self.register(poller, waker);
         }
         if self.queue.is_empty() {
             self.idle(now);
@@ -55,11 +59,12 @@ impl Lifecycle {
     fn begin_restore(&mut self, now: Instant) {
         self.stalled = None;
         self.thaw();
-        self.log.drain();
+        self.drain_log(now);
         if self.fresh.is_none() {
             self.log.begin();
         }
         self.log.write_lines(platform_log::RESTORE_START);
+        self.tell_restore_start(now);
         let deadline = now + self.config.restore_timeout;
         self.restore = Some(Restore { started: now, deadline: Some(deadline) });
         self.state = RuntimeState::Restoring;
@@ -70,7 +75,8 @@ impl Lifecycle {
     pub(super) fn end_restore(&mut self, now: Instant) {
         let Some(restore) = self.restore.take() else { return };
         let duration = now.duration_since(restore.started);
-        self.log.drain();
+        self.drain_log(now);
+        self.tell_restore_end(success(), duration, now);
         let line = platform_log::restore_report_line(duration, InvocationStatus::Success, None);
         self.log.write_lines(&line);
         self.restored = Some(duration);
@@ -78,7 +84,7 @@ impl Lifecycle {
 
     /// Whether a failed hook may be reported now.
     pub fn begin_restore_error(&self) -> Result<(), Refusal> {
-        if self.state == RuntimeState::Restoring && self.ending.is_none() {
+        if self.state == RuntimeState::Restoring && !self.is_ending() {
             Ok(())
         } else {
             Err(self.refuse(RuntimeState::RestoreError))
@@ -116,12 +122,17 @@ impl Lifecycle {
 
     /// The process ended, for `reason`. Returns whether that was in a restore.
     pub(super) fn exit_in_restore(&mut self, reason: &str, now: Instant) -> bool {
+        self.fail_restore_of(RUNTIME_EXIT_ERROR, reason, now)
+    }
+
+    /// Something ended that should not, for `reason`. Returns whether that was in a restore.
+    pub(super) fn fail_restore_of(&mut self, error_type: &str, reason: &str, now: Instant) -> bool {
         if self.restore.is_none() {
             return false;
         }
         let failure = InitFailure {
             status: InvocationStatus::Error,
-            error_type: RUNTIME_EXIT_ERROR.to_owned(),
+            error_type: error_type.to_owned(),
             cause: InitFailureCause::Message(reason.to_owned()),
         };
         self.fail_restore(failure, now);
@@ -132,15 +143,17 @@ impl Lifecycle {
     fn fail_restore(&mut self, failure: InitFailure, now: Instant) {
         let duration =
             self.restore.take().map_or(Duration::ZERO, |restore| now.duration_since(restore.started));
+        self.drain_log(now);
+        self.tell_restore_end(failed_init(failure.status, &failure.error_type), duration, now);
         let error_type = Some(failure.error_type.as_str());
         self.init_report = Some(platform_log::restore_report_line(duration, failure.status, error_type));
         self.fail_waiting(failure, now);
     }
 
     /// With SnapStart an init has a report of its own, for it belongs to no invocation.
-    pub(super) fn report_snapshot_init(&mut self) {
+    pub(super) fn report_snapshot_init(&mut self, now: Instant) {
         if let Some(fresh) = self.fresh.filter(|_| self.config.snap_start) {
-            self.log.drain();
+            self.drain_log(now);
             let line = platform_log::init_report_line(fresh.init, InvocationStatus::Success, None);
             self.log.write_lines(&line);
         }

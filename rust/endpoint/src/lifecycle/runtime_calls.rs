@@ -112,7 +112,7 @@ impl Lifecycle {
                 return NextPoll::Refused(self.refuse(RuntimeState::Ready));
             }
             // A process that is being ended gets nothing any more.
-            _ if self.ending.is_some() => return self.register(poller, waker),
+            _ if self.is_ending() => return self.register(poller, waker),
             RuntimeState::Running => {
                 if let Some(current) = &self.current {
                     // Polling without having answered is no error: the same event again (spec 1.8, rule 1).
@@ -122,18 +122,25 @@ impl Lifecycle {
                 }
             }
             RuntimeState::Started => {
-                self.end_init(now);
                 self.state = RuntimeState::Ready;
+                self.runtime_is_initialised(now);
             }
             RuntimeState::ResponseSent => {
-                self.finish_current(now);
                 self.state = RuntimeState::Ready;
+                self.drain_log(now);
+                self.tell_runtime_done(now);
+                if self.extensions.are_ready() {
+                    self.finish_current(now);
+                }
             }
             RuntimeState::Restoring => {
                 self.end_restore(now);
                 self.state = RuntimeState::Ready;
             }
             RuntimeState::Ready => {}
+        }
+        if !self.is_free() {
+            return self.register(poller, waker);
         }
         let Some(invocation) = self.queue.pop_front() else {
             self.idle(now);
@@ -157,6 +164,7 @@ impl Lifecycle {
         request_id: &str,
         invocation_id: Option<&[u8]>,
         upload: RuntimeState,
+        now: Instant,
     ) -> Result<u64, Refusal> {
         let Some(current) =
             self.current.as_ref().filter(|current| current.delivered.is_some() && current.is(request_id))
@@ -173,6 +181,9 @@ impl Lifecycle {
         }
         let attempt = current.attempt;
         self.state = upload;
+        if let Some(current) = &mut self.current {
+            current.answer_began = Some(now);
+        }
         Ok(attempt)
     }
 
@@ -193,7 +204,7 @@ impl Lifecycle {
     pub fn begin_init_error(&self) -> Result<(), Refusal> {
         // After a restore it is taken for a failed restore.
         let expected = matches!(self.state, RuntimeState::Started | RuntimeState::Restoring);
-        if expected && self.ending.is_none() { Ok(()) } else { Err(self.refuse(RuntimeState::InitError)) }
+        if expected && !self.is_ending() { Ok(()) } else { Err(self.refuse(RuntimeState::InitError)) }
     }
 
     /// The runtime reported a failed init: the waiting invocation gets the body, and the process is expected to exit.

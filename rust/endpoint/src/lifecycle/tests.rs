@@ -1,7 +1,9 @@
+mod extensions;
 mod restore;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -87,7 +89,7 @@ impl Environment {
     }
 
     fn begin(&mut self, request_id: &str, state: RuntimeState) -> Result<u64, Refusal> {
-        self.lifecycle.begin_answer(request_id, None, state)
+        self.lifecycle.begin_answer(request_id, None, state, self.now)
     }
 
     fn respond(&mut self, request_id: &str, payload: &'static str) -> Result<(), Refusal> {
@@ -379,12 +381,18 @@ fn an_error_of_the_function_is_an_error_to_the_caller_and_none_in_the_report() {
 fn a_stale_invocation_id_is_gone_and_a_missing_one_accepted() {
     let mut environment = Environment::in_state(RuntimeState::Running);
     let current = environment.delivered().invocation_id;
-    let mut begin =
-        |id: Option<&[u8]>| environment.lifecycle.begin_answer("id", id, RuntimeState::InvocationResponse);
+    let mut begin = |id: Option<&[u8]>| {
+        environment.lifecycle.begin_answer("id", id, RuntimeState::InvocationResponse, environment.now)
+    };
     assert_eq!(begin(Some(b"stale")), Err(Refusal::OtherAttempt));
     assert_eq!(begin(Some(current.as_bytes())), Ok(1));
     let mut environment = Environment::in_state(RuntimeState::Running);
-    let empty = environment.lifecycle.begin_answer("id", Some(b""), RuntimeState::InvocationResponse);
+    let empty = environment.lifecycle.begin_answer(
+        "id",
+        Some(b""),
+        RuntimeState::InvocationResponse,
+        environment.now,
+    );
     assert_eq!(empty, Ok(1), "an empty header is an absent one");
     assert_eq!(
         Environment::in_state(RuntimeState::Running).begin("id", RuntimeState::InvocationResponse),
