@@ -41,9 +41,13 @@ class ExecutionEnvironment:
     environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops the process
     and all it started while there is nothing to do, from 5 ms after it asked for the next invocation until there is one
     (spec extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped.
+    `extensions` are the names of external extensions: they are started and registered before the runtime (see
+    `caloric.local.extensions`). `handler` is what extensions are told; `json_logs` says that the function's log format
+    is JSON, which telemetry shows.
 
     Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `max_concurrency`
-    of 0, and for both `max_concurrency` and `snap_start`.
+    of 0, for both `max_concurrency` and `snap_start` or extensions, and for more extensions than a function can have or
+    two of one name.
     """
 
     def __new__(
@@ -64,6 +68,9 @@ class ExecutionEnvironment:
         log_fd: int = -1,
         keep_log: bool = False,
         freeze: bool = True,
+        handler: str = "",
+        json_logs: bool = False,
+        extensions: Sequence[str] = [],
     ) -> Self: ...
     @property
     def address(self) -> str:
@@ -132,6 +139,33 @@ class ExecutionEnvironment:
         Raises `OSError` if the program cannot be started, and `RuntimeError` if the environment is closed or has a
         running process; nothing is left of it then.
         """
+
+    def wait_for_extension_launch(self) -> str | None:
+        """Wait until an external extension is to be launched, and return its name; `None` when the environment closes.
+
+        All of them are launched at the beginning of an init, before any has registered. A name hands the request over:
+        call `start_extension`, and `extension_start_failed` if that raises `OSError`.
+        """
+
+    def start_extension(
+        self,
+        name: str,
+        program: str,
+        arguments: Sequence[str],
+        variables: dict[str, str],
+        *,
+        cwd: str | None = None,
+    ) -> None:
+        """Start the extension called `name`, in a process group of its own. Its output is its log.
+
+        The environment ends it (spec extensions-telemetry 3.4); like the runtime it outlives neither the environment
+        nor this process.
+
+        Raises `OSError` if it cannot be started, and `RuntimeError` if it is not wanted any more.
+        """
+
+    def extension_start_failed(self, name: str, message: str, *, permission_denied: bool = False) -> None:
+        """Say that the extension called `name` cannot be started: init fails with `Extension.LaunchError`."""
 
     def start_failed(self, message: str) -> None:
         """Say that the wanted process cannot be started: the invocation fails with `Runtime.InvalidEntrypoint`."""
@@ -264,6 +298,10 @@ class InvokeResult:
         """The whole log of the invocation where the environment has `keep_log`, else empty."""
 
     @property
+    def extension_log(self) -> bytes:
+        """What external extensions printed meanwhile, `[name]` before each line; empty without `keep_log`."""
+
+    @property
     def init_duration_ms(self) -> float | None:
         """Init Duration: from the request for a process to its first `/next`, or `/restore/next`.
 
@@ -300,7 +338,8 @@ class InvokeResult:
         `queued_ms` (behind other invocations), `process_start_ms` (from the request for a process until its pid was
         told), `runtime_init_ms` (until its first `/next` or `/restore/next`), `restore_ms` (from the restore until the
         first `/next`), `response_ms` (from the event's delivery until the answer
-        was posted), `after_response_ms` (until the runtime polled again).
+        was posted), `after_response_ms` (until the runtime polled again), `extensions_ms` (until the extensions that
+        work on the invocation polled again).
         """
 
 @final

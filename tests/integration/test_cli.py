@@ -198,7 +198,6 @@ def test_another_runtime_serves_the_handler(write_function: WriteFunction) -> No
         (["invoke", "app.handler", "--runtime", "/no/such/program"], "'/no/such/program' was not found"),
         (["invoke", "app.handler", "--runtime", "'"], "is no command line"),
         (["invoke", "app.handler", "--layer", "x.zip"], "--layer is not available in this version"),
-        (["invoke", "app.handler", "--extension", "x"], "--extension is not available in this version"),
         (["invoke", "app.handler", "--stream"], "--stream is not available in this version"),
         (["invoke", "app.handler", "--concurrency", "2"], "--concurrency is not available in this version"),
         (["invoke", "app.handler", "--colour"], "unrecognized arguments: --colour"),

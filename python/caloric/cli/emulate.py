@@ -14,10 +14,12 @@ from caloric.cli.options import (
     PUBLISHED_VERSION,
     TIMEOUT_S,
     Parser,
+    add_extension_option,
     add_function_options,
     add_later,
     add_max_concurrency_option,
     add_snapstart_option,
+    check_extensions,
     check_not_both,
     check_program,
     whole_number,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 _LATER = {
     "--layer": "layers",
-    "--extension": "extensions",
     "--stream": "response streaming",
     "--http": "function URLs",
     "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
@@ -82,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
     add_snapstart_option(parser, "--enable-init-caching")
     # AWS's emulator is switched by the variable.
     add_max_concurrency_option(parser, _default("AWS_LAMBDA_MAX_CONCURRENCY", None, CONCURRENCY))
+    add_extension_option(parser)
     add_later(parser, _LATER)
     # Everything after -- is the command's, options included.
     own, dashes, command = _split(argv)
@@ -93,6 +95,7 @@ def main(argv: Sequence[str]) -> int:
             "name the runtime's command after --, for example: -- python -m caloric app.handler"
         )
     check_program(command)
+    extensions = check_extensions(options.extension)
 
     from caloric._rust import ExecutionEnvironment, HttpFront
     from caloric.local.process import function_environment, supervise
@@ -106,11 +109,18 @@ def main(argv: Sequence[str]) -> int:
         max_concurrency=options.max_concurrency,
         log_fd=2,
         freeze=not options.no_freeze,
+        handler=_handler(command),
+        json_logs=dict(options.env).get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
+        extensions=list(extensions),
     )
     try:
         variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
     except OSError as error:
         raise UserMistake(f"{error.strerror} (TMPDIR)") from None
+    if extensions:
+        from caloric.local.extensions import launch_extensions
+
+        launch_extensions(environment, extensions, variables)
     with environment, supervise(environment, command, variables):
         try:
             front = HttpFront(environment, host=options.host, port=options.port)

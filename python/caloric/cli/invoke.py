@@ -13,10 +13,12 @@ from caloric.cli.options import (
     FAST_WAY_IN,
     PUBLISHED_VERSION,
     Parser,
+    add_extension_option,
     add_function_options,
     add_later,
     add_max_concurrency_option,
     add_snapstart_option,
+    check_extensions,
     check_not_both,
     check_program,
     tenant_id,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 _LATER = {
     "--layer": "layers",
-    "--extension": "extensions",
     "--stream": "response streaming",
     "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
 }
@@ -94,6 +95,7 @@ def main(argv: Sequence[str]) -> int:
     )
     add_snapstart_option(parser)
     add_max_concurrency_option(parser)
+    add_extension_option(parser)
     add_function_options(parser, timeout_s=3, memory_mb=128)
     add_later(parser, _LATER)
     options = parser.parse_args(argv)
@@ -103,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
     if options.client_context is not None:
         _check_json(options.client_context.encode(), "the client context")
     command = _command(options)
+    extensions = check_extensions(options.extension)
     failed = False
     _end_cleanly_on_sigterm()
     from caloric._rust import ExecutionEnvironment
@@ -116,15 +119,18 @@ def main(argv: Sequence[str]) -> int:
         log_fd=-1 if options.json else 2,
         keep_log=options.json,
         freeze=not options.no_freeze,
+        handler=options.handler,
+        json_logs=dict(options.env).get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
+        extensions=list(extensions),
     )
-    with environment, _runtime(environment, command, options):
+    with environment, _processes(environment, command, extensions, options):
         for result in _results(environment, event, options):
             if result.error_type == "Runtime.InvalidEntrypoint":
                 raise UserMistake(_error_message(result))
             if result.error_type == "Runtime.OutOfMemory":
                 _say(f"the function used more than its {options.memory} MB; --memory MB gives it more")
             failed = failed or result.function_error is not None
-            _print(result, as_json=options.json)
+            _print(result, as_json=options.json, extended=bool(extensions))
     return 1 if failed else 0
 
 
@@ -182,8 +188,13 @@ def _command(options: Namespace) -> list[str]:
     return command
 
 
-def _runtime(environment: ExecutionEnvironment, command: list[str], options: Namespace) -> Any:
-    """Return the supervised runtime process. In a terminal it shares it with us, for the debugger's sake."""
+def _processes(
+    environment: ExecutionEnvironment, command: list[str], extensions: dict[str, str], options: Namespace
+) -> Any:
+    """Return the supervised runtime process. In a terminal it shares it with us, for the debugger's sake.
+
+    Where there are extensions its output goes through the environment's pipe, so that they can subscribe to it.
+    """
     from caloric.local.process import function_environment, supervise
 
     variables = dict(options.env)
@@ -194,12 +205,16 @@ def _runtime(environment: ExecutionEnvironment, command: list[str], options: Nam
         variables = function_environment(environment, handler=options.handler, user=variables)
     except OSError as error:
         raise UserMistake(f"{error.strerror} (TMPDIR)") from None
+    if extensions:
+        from caloric.local.extensions import launch_extensions
+
+        launch_extensions(environment, extensions, variables)
     return supervise(
         environment,
         command,
         variables,
         stdin=0 if terminal else None,
-        output_fd=None if options.json else 2,
+        output_fd=None if options.json or extensions else 2,
         own_process_group=not terminal,
     )
 
@@ -241,14 +256,14 @@ def _check_json(text: bytes, name: str) -> None:
         raise UserMistake(f"{name} is not JSON: {reason}{where}") from None
 
 
-def _print(result: InvokeResult, *, as_json: bool) -> None:
-    payload = _document(result) if as_json else result.payload
+def _print(result: InvokeResult, *, as_json: bool, extended: bool) -> None:
+    payload = _document(result, extended=extended) if as_json else result.payload
     out = sys.stdout.buffer
     out.write(payload if payload.endswith(b"\n") else payload + b"\n")
     out.flush()
 
 
-def _document(result: InvokeResult) -> bytes:
+def _document(result: InvokeResult, *, extended: bool) -> bytes:
     from caloric._rust import encode_json
 
     value, encoding = _value(result)
@@ -262,6 +277,7 @@ def _document(result: InvokeResult) -> bytes:
             **({"resultEncoding": encoding} if encoding else {}),
             "contentType": result.content_type,
             "logs": result.log.decode(errors="replace"),
+            **({"extensionLogs": result.extension_log.decode(errors="replace")} if extended else {}),
             "initDurationMs": result.init_duration_ms,
             "restoreDurationMs": result.restore_duration_ms,
             "durationMs": result.duration_ms,

@@ -128,11 +128,13 @@ def add_max_concurrency_option(parser: argparse.ArgumentParser, default: int | N
 
 
 def check_not_both(options: argparse.Namespace) -> None:
-    """Raise `UserMistake` for SnapStart on Managed Instances, which Lambda has not."""
+    """Raise `UserMistake` for what Managed Instances do not have: SnapStart, and extensions here."""
     if options.snapstart and options.max_concurrency is not None:
         raise UserMistake(
             "--snapstart and --max-concurrency exclude each other: Managed Instances have no snapshots"
         )
+    if options.extension and options.max_concurrency is not None:
+        raise UserMistake("--extension and --max-concurrency exclude each other in this version")
 
 
 def add_snapstart_option(parser: argparse.ArgumentParser, *aliases: str) -> None:
@@ -144,6 +146,41 @@ def add_snapstart_option(parser: argparse.ArgumentParser, *aliases: str) -> None
         help="as a published version with SnapStart: hooks run, and the first invocation restores the function",
     )
 
+
+def add_extension_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names external extensions."""
+    parser.add_argument(
+        "--extension",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="an executable to start as an external extension, as from /opt/extensions; may be given several times",
+    )
+
+
+def check_extensions(paths: Sequence[str]) -> dict[str, str]:
+    """Return the path of each extension by its name, which is the file's.
+
+    Raises `UserMistake` for a file that is not there or cannot be executed, for two of one name, and for too many.
+    """
+    extensions: dict[str, str] = {}
+    for path in paths:
+        name = os.path.basename(path)
+        if not os.path.exists(path):
+            raise UserMistake(f"the extension {path!r} does not exist")
+        if os.path.isdir(path):
+            raise UserMistake(f"the extension {path!r} is a folder: name the executable in it")
+        if not os.access(path, os.X_OK):
+            raise UserMistake(f"the extension {path!r} is not executable (chmod +x {path})")
+        if name in extensions:
+            raise UserMistake(f"two extensions are called {name!r}: an extension's name is its file's")
+        extensions[name] = os.path.abspath(path)
+    if len(extensions) > _MAX_EXTENSIONS:
+        raise UserMistake(f"{len(extensions)} extensions are too many: Lambda allows {_MAX_EXTENSIONS}")
+    return extensions
+
+
+_MAX_EXTENSIONS = 10
 
 PUBLISHED_VERSION = "1"
 """The version of a function with SnapStart, which Lambda has for published versions only."""
