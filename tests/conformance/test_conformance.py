@@ -16,6 +16,8 @@ from tests.runtimes import CALORIC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A case may wait for each of three runtimes, and on a busy machine for the cases before it.
+pytestmark = pytest.mark.timeout(180)
 
 HERE = [
     pytest.param(case, id=f"{subject}: {case.name}")
@@ -55,6 +57,7 @@ def test_nothing_differs_that_is_not_meant_to(case: Case, way: str, runs: Runs) 
     assert expected <= verdict.used, "the case names differences that it does not show"
 
 
+@pytest.mark.timeout(900)
 def test_every_difference_shows_in_a_case(runs: Runs) -> None:
     here = [case for case in ALL if applies(case)]
     shown = set()

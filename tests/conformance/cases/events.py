@@ -194,13 +194,6 @@ CASES: list[Case] = [
     *(_typed(f"the content type {example(name)}", name) for name in _TYPES),
     _typed("no JSON with another content type", "text/plain", b"\xff not JSON"),
     _typed("an empty event with another content type", "text/plain", b""),
-    _typed(
-        "an event without a content type",
-        "",
-        differs=("crashes",),
-        posts=(),
-        ours={"1 body": r'\["dict","\{\'a\': 1\}"\]'},
-    ),
     function(
         "the types of an event's parts",
         "def handler(event, context):\n    return [type(x).__name__ for x in event] + [type(event).__name__]\n",
