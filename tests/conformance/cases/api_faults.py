@@ -136,6 +136,8 @@ CASES: list[Case] = [
         event(1, Content_Type=""),
         ACCEPTED,
         posts=(),
+        # Ours goes on and waits.
+        grace=0,
         differs=("no-content-type",),
     ),
     _faults(
