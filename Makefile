@@ -70,6 +70,7 @@ format: ## Rewrite the code in the one format
 	@tools/setup lint
 	@cargo fmt
 	@cargo fmt --manifest-path rust/fuzz/Cargo.toml
+	@cargo fmt --manifest-path tests/foreign/Cargo.toml
 	@$(PY) -m ruff check --fix --select I $(PYTHON_CODE)
 	@$(PY) -m ruff format $(PYTHON_CODE)
 

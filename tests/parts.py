@@ -2,7 +2,7 @@
 
 Both live in the aws-sam-cli wheel. `python -m tests.parts`, which `make test` runs, downloads the pinned
 wheel, checks its hash and unpacks what we use into `.cache/parts/`; nothing of it is in our repository. Tests
-ask `rie()` and `sample_events()`.
+ask `rie()` and `sample_events()`. The programs of `foreign()` are built by `tools/setup parts`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ REQUIREMENT = ROOT / "tests" / "parts.txt"
 PARTS = ROOT / ".cache" / "parts"
 RIE = PARTS / "aws-lambda-rie"
 EVENTS = PARTS / "events"
+FOREIGN = ROOT / ".cache" / "foreign"
 # Written last, with the sizes of all files: a set-up that was interrupted is no set-up.
 MANIFEST = PARTS / "manifest.json"
 
@@ -61,6 +62,17 @@ def sample_events() -> dict[str, bytes]:
     events = {str(path.relative_to(EVENTS).with_suffix("")): path.read_bytes() for path in paths}
     assert len(events) == SAMPLE_COUNT, f"expected {SAMPLE_COUNT} sample events, found {len(events)}"
     return events
+
+
+def foreign(name: str) -> Path:
+    """Return the path of a program of `tests/foreign`, made of AWS's Rust crates.
+
+    Raises `PartsMissingError` before `make test` has built it.
+    """
+    path = FOREIGN / "debug" / name
+    if not path.is_file():
+        raise PartsMissingError(f"{path} is missing: run `make test`, or `tools/setup parts`")
+    return path
 
 
 def check() -> None:
