@@ -16,6 +16,9 @@ const TAIL_LENGTH: usize = 4096;
 /// thread. Several times what a pipe holds: what was written before a given moment is always taken.
 const DRAIN_LIMIT: usize = 4 * 1024 * 1024;
 
+/// So much of what extensions print waits for the end of a line of the function; then the line is cut after all.
+const HELD_LIMIT: usize = 64 * 1024;
+
 /// Where an environment's log goes.
 #[derive(Debug)]
 pub struct LogCapture {
@@ -29,6 +32,8 @@ pub struct LogCapture {
     /// How many of them are no longer in `whole`.
     forgotten: u64,
     extensions: Vec<u8>,
+    /// Lines of extensions that wait for the end of the function's line.
+    held: Vec<u8>,
     /// The last byte written was no line end: a platform line must begin on its own line.
     mid_line: bool,
     pipe: Option<Pipe>,
@@ -52,6 +57,7 @@ impl LogCapture {
             written: 0,
             forgotten: 0,
             extensions: Vec::new(),
+            held: Vec::new(),
             mid_line: false,
             pipe: None,
         }
@@ -89,6 +95,9 @@ impl LogCapture {
                 Ok(got) => {
                     observe(&buffer[..got]);
                     self.append(&buffer[..got]);
+                    if !self.mid_line {
+                        self.release_held();
+                    }
                     taken += got;
                 }
                 Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
@@ -102,19 +111,30 @@ impl LogCapture {
         if self.mid_line {
             self.append(b"\n");
         }
+        self.release_held();
         self.append(lines.as_bytes());
     }
 
     /// A line that an extension printed. It is forwarded with the extension's name before it, and kept apart from the
-    /// function's log.
+    /// function's log. It does not cut a line of the function in two: programs write those in pieces.
     pub fn write_extension_line(&mut self, name: &str, line: &str) {
-        let start = if self.mid_line { "\n" } else { "" };
         let end = if line.ends_with('\n') { "" } else { "\n" };
-        write_all(self.fd, format!("{start}[{name}] {line}{end}").as_bytes());
-        self.mid_line = false;
+        let line = format!("[{name}] {line}{end}");
         if self.keep_whole {
-            self.extensions.extend_from_slice(format!("[{name}] {line}{end}").as_bytes());
+            self.extensions.extend_from_slice(line.as_bytes());
         }
+        self.held.extend_from_slice(line.as_bytes());
+        if self.mid_line && self.held.len() > HELD_LIMIT {
+            write_all(self.fd, b"\n");
+            self.mid_line = false;
+        }
+        if !self.mid_line {
+            self.release_held();
+        }
+    }
+
+    fn release_held(&mut self) {
+        write_all(self.fd, &std::mem::take(&mut self.held));
     }
 
     /// What extensions printed during the current invocation, where it is kept.
@@ -236,6 +256,7 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
+    use std::os::fd::IntoRawFd;
 
     #[test]
     fn output_is_forwarded_unchanged_and_kept() {
@@ -252,20 +273,61 @@ mod tests {
         assert_eq!(log.take_whole(), "one\ntwo\nEND\n");
     }
 
+    /// A log, what is forwarded of it, and the function's end of its pipe.
+    fn forwarded_log() -> (LogCapture, File, File) {
+        let sink = Pipe::new().unwrap();
+        let mut log = LogCapture::new(sink.write.into_raw_fd(), true);
+        let function = File::from(log.open_pipe().unwrap());
+        (log, File::from(sink.read), function)
+    }
+
+    fn read(mut forwarded: &File) -> String {
+        let mut buffer = [0; 1024];
+        let length = forwarded.read(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
     #[test]
     fn extensions_are_forwarded_with_their_name_and_kept_apart() {
-        let sink = Pipe::new().unwrap();
-        let mut log = LogCapture::new(sink.write.as_raw_fd(), true);
-        log.write_lines("half");
+        let (mut log, forwarded, _function) = forwarded_log();
+        log.write_lines("START\n");
         log.write_extension_line("obs", "one\n");
         log.write_extension_line("obs", "two");
         log.write_lines("END\n");
-        let mut forwarded = [0; 64];
-        let length = File::from(sink.read).read(&mut forwarded).unwrap();
-        assert_eq!(&forwarded[..length], b"half\n[obs] one\n[obs] two\nEND\n");
-        assert_eq!(log.take_whole(), "halfEND\n");
+        assert_eq!(read(&forwarded), "START\n[obs] one\n[obs] two\nEND\n");
+        assert_eq!(log.take_whole(), "START\nEND\n");
         assert_eq!(log.take_extensions(), "[obs] one\n[obs] two\n");
         assert!(log.take_extensions().is_empty());
+    }
+
+    #[test]
+    fn an_extension_does_not_cut_a_line_of_the_function() {
+        let (mut log, forwarded, mut function) = forwarded_log();
+        function.write_all(b"a line").unwrap();
+        log.drain();
+        log.write_extension_line("obs", "one\n");
+        function.write_all(b" in pieces\n").unwrap();
+        log.drain();
+        assert_eq!(read(&forwarded), "a line in pieces\n[obs] one\n");
+        function.write_all(b"no end").unwrap();
+        log.drain();
+        log.write_extension_line("obs", "two\n");
+        assert_eq!(read(&forwarded), "no end");
+        log.write_lines("END\n");
+        assert_eq!(read(&forwarded), "\n[obs] two\nEND\n");
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_hold_extensions_back_for_ever() {
+        let mut log = LogCapture::new(-1, false);
+        let mut function = File::from(log.open_pipe().unwrap());
+        function.write_all(b"no end").unwrap();
+        log.drain();
+        for _ in 0..=HELD_LIMIT {
+            log.write_extension_line("obs", "x\n");
+            assert!(log.held.len() <= HELD_LIMIT + 8);
+        }
+        assert!(!log.mid_line);
     }
 
     #[test]

@@ -81,6 +81,8 @@ impl Lifecycle {
         self.thaw();
         self.drain_log(now);
         self.telemetry.function_output_ends(now);
+        // The function's last line ends here, whatever is printed from now on.
+        self.log.write_lines("");
         let subscribers = self.telemetry.subscribers();
         if subscribers.is_empty() {
             return self.tell_extensions_to_end(now);
