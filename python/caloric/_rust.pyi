@@ -238,6 +238,10 @@ class ExecutionEnvironment:
         Raises `OSError` if it cannot be made and `RuntimeError` if the environment is closed.
         """
 
+    @property
+    def layers_folder(self) -> str:
+        """The folder in which the environment's layers are unpacked, in place of `/opt`; otherwise as the above."""
+
     def pause_timeout(self) -> None:
         """Suspend the time limit of the current invocation, or of the init under way, until it ends.
 

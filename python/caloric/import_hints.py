@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["hint"]
 
 # Where layers are unpacked.
-_LAYERS = "/opt"
+_LAYERS = os.environ.get("CALORIC_OPT") or "/opt"
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 _MOST_ENTRIES = 1000
 

@@ -197,7 +197,7 @@ def test_another_runtime_serves_the_handler(write_function: WriteFunction) -> No
         (["invoke", "app.handler", "--env", "NAME"], "'NAME' is not of the form NAME=VALUE"),
         (["invoke", "app.handler", "--runtime", "/no/such/program"], "'/no/such/program' was not found"),
         (["invoke", "app.handler", "--runtime", "'"], "is no command line"),
-        (["invoke", "app.handler", "--layer", "x.zip"], "--layer is not available in this version"),
+        (["invoke", "app.handler", "--layer", "x.zip"], "the layer 'x.zip' cannot be read: No such file"),
         (["invoke", "app.handler", "--stream"], "--stream is not available in this version"),
         (["invoke", "app.handler", "--concurrency", "2"], "--concurrency is not available in this version"),
         (["invoke", "app.handler", "--colour"], "unrecognized arguments: --colour"),

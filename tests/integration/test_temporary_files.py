@@ -81,7 +81,7 @@ def test_it_is_gone_even_when_the_parent_is_killed(write_function: WriteFunction
     del variables["AWS_LAMBDA_RUNTIME_API"]
     command = [CALORIC, "invoke", "app.handler", "--timeout", "60", "--event", '"wait"']
     with subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.DEVNULL) as parent:
-        wait_until(lambda: bool(list(machines.glob("caloric-*/wait"))))
+        wait_until(lambda: bool(list(machines.glob("caloric-*/tmp/wait"))))
         parent.send_signal(signal.SIGKILL)
         parent.wait(20)
     wait_until(lambda: not os.listdir(machines))

@@ -19,9 +19,12 @@ from caloric.cli.options import (
     add_later,
     add_max_concurrency_option,
     add_snapstart_option,
-    check_extensions,
     check_not_both,
     check_program,
+    external_extensions,
+    function_variables,
+    launch,
+    merged_layers,
     whole_number,
 )
 
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     _T = TypeVar("_T", int, None)
 
 _LATER = {
-    "--layer": "layers",
     "--stream": "response streaming",
     "--http": "function URLs",
     "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
@@ -94,11 +96,11 @@ def main(argv: Sequence[str]) -> int:
         raise UserMistake(
             "name the runtime's command after --, for example: -- python -m caloric app.handler"
         )
-    check_program(command)
-    extensions = check_extensions(options.extension)
+    layers = merged_layers(options)
+    extensions = external_extensions(options, layers)
 
     from caloric._rust import ExecutionEnvironment, HttpFront
-    from caloric.local.process import function_environment, supervise
+    from caloric.local.process import supervise
 
     environment = ExecutionEnvironment(
         function_name=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "test_function"),
@@ -113,14 +115,12 @@ def main(argv: Sequence[str]) -> int:
         json_logs=dict(options.env).get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
         extensions=list(extensions),
     )
-    try:
-        variables = function_environment(environment, handler=_handler(command), user=dict(options.env))
-    except OSError as error:
-        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
-    if extensions:
-        from caloric.local.extensions import launch_extensions
-
-        launch_extensions(environment, extensions, variables)
+    # Any runtime may be behind the command, also one that does not know where our layers are.
+    variables = function_variables(
+        environment, layers, handler=_handler(command), user=dict(options.env), knows_layers=False
+    )
+    check_program(command, variables.get("PATH"))
+    launch(environment, extensions, variables)
     with environment, supervise(environment, command, variables):
         try:
             front = HttpFront(environment, host=options.host, port=options.port)

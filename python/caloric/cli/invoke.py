@@ -18,9 +18,12 @@ from caloric.cli.options import (
     add_later,
     add_max_concurrency_option,
     add_snapstart_option,
-    check_extensions,
     check_not_both,
     check_program,
+    external_extensions,
+    function_variables,
+    launch,
+    merged_layers,
     tenant_id,
     whole_number,
 )
@@ -32,9 +35,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from caloric._rust import ExecutionEnvironment, InvokeResult
+    from caloric.local.layers import MergedLayers
 
 _LATER = {
-    "--layer": "layers",
     "--stream": "response streaming",
     "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
 }
@@ -105,7 +108,8 @@ def main(argv: Sequence[str]) -> int:
     if options.client_context is not None:
         _check_json(options.client_context.encode(), "the client context")
     command = _command(options)
-    extensions = check_extensions(options.extension)
+    layers = merged_layers(options)
+    extensions = external_extensions(options, layers)
     failed = False
     _end_cleanly_on_sigterm()
     from caloric._rust import ExecutionEnvironment
@@ -123,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
         json_logs=dict(options.env).get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
         extensions=list(extensions),
     )
-    with environment, _processes(environment, command, extensions, options):
+    with environment, _processes(environment, command, layers, extensions, options):
         for result in _results(environment, event, options):
             if result.error_type == "Runtime.InvalidEntrypoint":
                 raise UserMistake(_error_message(result))
@@ -184,31 +188,30 @@ def _command(options: Namespace) -> list[str]:
         raise UserMistake(f"--runtime {options.runtime!r} is no command line: {error}") from None
     if not command:
         raise UserMistake("--runtime is empty: name the program to start")
-    check_program(command)
     return command
 
 
 def _processes(
-    environment: ExecutionEnvironment, command: list[str], extensions: dict[str, str], options: Namespace
+    environment: ExecutionEnvironment,
+    command: list[str],
+    layers: MergedLayers | None,
+    extensions: dict[str, str],
+    options: Namespace,
 ) -> Any:
     """Return the supervised runtime process. In a terminal it shares it with us, for the debugger's sake.
 
     Where there are extensions its output goes through the environment's pipe, so that they can subscribe to it.
     """
-    from caloric.local.process import function_environment, supervise
+    from caloric.local.process import supervise
 
-    variables = dict(options.env)
+    user = dict(options.env)
     terminal = options.event != "-" and not options.json and os.isatty(0) and os.isatty(2)
     if terminal and options.runtime is None:
-        variables.setdefault("PYTHONBREAKPOINT", os.environ.get("PYTHONBREAKPOINT", _DEBUGGER))
-    try:
-        variables = function_environment(environment, handler=options.handler, user=variables)
-    except OSError as error:
-        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
-    if extensions:
-        from caloric.local.extensions import launch_extensions
-
-        launch_extensions(environment, extensions, variables)
+        user.setdefault("PYTHONBREAKPOINT", os.environ.get("PYTHONBREAKPOINT", _DEBUGGER))
+    own = options.runtime is None
+    variables = function_variables(environment, layers, handler=options.handler, user=user, knows_layers=own)
+    check_program(command, variables.get("PATH"))
+    launch(environment, extensions, variables)
     return supervise(
         environment,
         command,

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
+    from caloric._rust import ExecutionEnvironment
+    from caloric.local.layers import MergedLayers
+
 FAST_WAY_IN = [sys.executable, "-S", os.path.join(os.path.dirname(os.path.dirname(__file__)), "bootstrap.py")]
 """The command that runs a handler on Caloric: the handler's name is appended."""
 
@@ -105,6 +108,13 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
         help="an environment variable; may be given several times",
     )
     group.add_argument(
+        "--layer",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="a layer, a folder or a zip file, in place of /opt; up to five, of which later ones win",
+    )
+    group.add_argument(
         "--no-freeze",
         action="store_true",
         help="let its processes run on between invocations; as on AWS they stand still by default",
@@ -175,6 +185,10 @@ def check_extensions(paths: Sequence[str]) -> dict[str, str]:
         if name in extensions:
             raise UserMistake(f"two extensions are called {name!r}: an extension's name is its file's")
         extensions[name] = os.path.abspath(path)
+    return _not_too_many(extensions)
+
+
+def _not_too_many(extensions: dict[str, str]) -> dict[str, str]:
     if len(extensions) > _MAX_EXTENSIONS:
         raise UserMistake(f"{len(extensions)} extensions are too many: Lambda allows {_MAX_EXTENSIONS}")
     return extensions
@@ -184,6 +198,82 @@ _MAX_EXTENSIONS = 10
 
 PUBLISHED_VERSION = "1"
 """The version of a function with SnapStart, which Lambda has for published versions only."""
+
+
+def merged_layers(options: argparse.Namespace) -> MergedLayers | None:
+    """Return the function's layers, looked at and not unpacked yet.
+
+    Raises `UserMistake` for a layer that cannot be used.
+    """
+    if not options.layer:
+        return None
+    from caloric.local.layers import LayerError, MergedLayers
+
+    try:
+        return MergedLayers(options.layer)
+    except LayerError as error:
+        raise UserMistake(str(error)) from None
+
+
+def external_extensions(options: argparse.Namespace, layers: MergedLayers | None) -> dict[str, str]:
+    """Return the path of each extension by its name, those in the layers by their path in `/opt`.
+
+    Raises `UserMistake` as `check_extensions` does.
+    """
+    extensions = check_extensions(options.extension)
+    for name, executable in (layers.extensions() if layers is not None else {}).items():
+        if options.max_concurrency is not None:
+            raise UserMistake(f"the extension {name!r} of a layer and --max-concurrency exclude each other")
+        if name in extensions:
+            raise UserMistake(f"two extensions are called {name!r}: an extension's name is its file's")
+        if not executable:
+            raise UserMistake(f"the extension {name!r} of a layer is not executable")
+        extensions[name] = os.path.join("extensions", name)
+    return _not_too_many(extensions)
+
+
+def function_variables(
+    environment: ExecutionEnvironment,
+    layers: MergedLayers | None,
+    *,
+    handler: str,
+    user: dict[str, str],
+    knows_layers: bool,
+) -> dict[str, str]:
+    """Return the environment variables of the function's process, and unpack its layers.
+
+    `knows_layers` says that the runtime looks for layers where `CALORIC_OPT` says; others find them by `PYTHONPATH`.
+
+    Raises `UserMistake` for a layer that turns out to be damaged, and where there is no room for it.
+    """
+    from caloric.local.process import function_environment
+
+    try:
+        variables = function_environment(environment, handler=handler, user=user)
+        opt = "" if layers is None else environment.layers_folder
+    except OSError as error:
+        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
+    if layers is None:
+        return variables
+    from caloric.local.layers import LayerError, layer_variables
+
+    try:
+        layers.unpack(opt)
+    except LayerError as error:
+        raise UserMistake(str(error)) from None
+    variables.update(layer_variables(opt, variables, python_path=not knows_layers))
+    return variables
+
+
+def launch(environment: ExecutionEnvironment, extensions: dict[str, str], variables: dict[str, str]) -> None:
+    """Have the environment start its external extensions: see `external_extensions`."""
+    if not extensions:
+        return
+    from caloric.local.extensions import launch_extensions
+
+    opt = variables.get("CALORIC_OPT", "")
+    paths = {name: os.path.join(opt, path) for name, path in extensions.items()}
+    launch_extensions(environment, paths, variables)
 
 
 def add_later(parser: argparse.ArgumentParser, options: dict[str, str]) -> None:
@@ -197,11 +287,11 @@ def add_later(parser: argparse.ArgumentParser, options: dict[str, str]) -> None:
         parser.add_argument(option, action=Later, nargs="?", help=argparse.SUPPRESS)
 
 
-def check_program(command: Sequence[str]) -> None:
-    """Raise `UserMistake` when the program of `command` cannot be found or run."""
+def check_program(command: Sequence[str], search_path: str | None = None) -> None:
+    """Raise `UserMistake` when the program of `command` cannot be found, by default on this process's PATH, or run."""
     from caloric.local.process import CannotStartError, find_program
 
     try:
-        find_program(command[0], os.environ.get("PATH", os.defpath))
+        find_program(command[0], search_path or os.environ.get("PATH", os.defpath))
     except CannotStartError as error:
         raise UserMistake(str(error)) from None

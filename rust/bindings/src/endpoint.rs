@@ -380,6 +380,11 @@ impl ExecutionEnvironment {
         self.inner.temporary_folder().map(PathBuf::into_os_string).map_err(to_python)
     }
 
+    #[getter]
+    fn layers_folder(&self) -> PyResult<OsString> {
+        self.inner.layers_folder().map(PathBuf::into_os_string).map_err(to_python)
+    }
+
     fn pause_timeout(&self, py: Python<'_>) {
         py.detach(|| self.inner.pause_timeout());
     }

@@ -43,8 +43,12 @@ pub fn configure_search_path(py: Python<'_>) -> PyResult<()> {
     };
     let mut site_folders = vec![task_root];
     if std::env::var_os("PYTHONPATH").is_none() {
-        site_folders.push(format!("/opt/python/lib/{python}/site-packages").into());
-        site_folders.push("/opt/python".into());
+        let layers = match std::env::var_os("CALORIC_OPT") {
+            Some(opt) if !opt.is_empty() => Path::new(&opt).join("python"),
+            _ => "/opt/python".into(),
+        };
+        site_folders.push(layers.join("lib").join(&python).join("site-packages").into());
+        site_folders.push(layers.into());
         let managed = format!("/var/lang/lib/{python}/site-packages");
         if Path::new(&managed).is_dir() {
             given.push(managed.into());

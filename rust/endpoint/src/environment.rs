@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::environment_folder::EnvironmentFolder;
 use crate::error::EndpointError;
 use crate::extensions::MAX_EXTENSIONS;
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
@@ -27,7 +28,6 @@ use crate::process::RuntimeProcess;
 use crate::reaper::{ProgramSpec, Reaper};
 use crate::state_machine::StateMachine;
 use crate::telemetry::{self, Lines, Subscriber};
-use crate::temporary::TemporaryFolder;
 use crate::{runtime_api, runtime_thread};
 
 /// After a process has ended, its connections are read to their end for at most this long before the end takes
@@ -158,7 +158,7 @@ pub(crate) struct Shared {
     timer: Notify,
     next_poller: AtomicU64,
     connections: Connections,
-    temporary: Mutex<TemporaryFolder>,
+    folder: Mutex<EnvironmentFolder>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -189,7 +189,7 @@ impl ExecutionEnvironment {
             timer: Notify::new(),
             next_poller: AtomicU64::new(0),
             connections: Connections::default(),
-            temporary: Mutex::default(),
+            folder: Mutex::default(),
             tasks: Mutex::default(),
         });
         shared.keep_task(shared.handle.spawn(accept(listener, Arc::clone(&shared))).abort_handle());
@@ -241,8 +241,9 @@ impl ExecutionEnvironment {
     /// Fails if it cannot be started, if the environment has a running process, or if it is closed; no process is
     /// left then.
     pub fn start_process(&self, spec: &ProgramSpec) -> Result<i32, EndpointError> {
-        let temporary = self.shared.temporary().path().map(Path::to_path_buf);
-        let reaper = Reaper::start(spec, temporary.as_deref()).map_err(|source| EndpointError::Start {
+        let folder = self.shared.folder().root().map(Path::to_path_buf);
+        self.shared.with(|lifecycle| lifecycle.process_starting(Instant::now()));
+        let reaper = Reaper::start(spec, folder.as_deref()).map_err(|source| EndpointError::Start {
             program: spec.program.to_string_lossy().into_owned(),
             source,
         })?;
@@ -295,8 +296,8 @@ impl ExecutionEnvironment {
                 .map_err(EndpointError::Pipe)?
         };
         let spec = ProgramSpec { output: Some(write.as_raw_fd()), process_group: true, ..spec.clone() };
-        let temporary = self.shared.temporary().path().map(Path::to_path_buf);
-        let reaper = Reaper::start(&spec, temporary.as_deref()).map_err(|source| EndpointError::Start {
+        let folder = self.shared.folder().root().map(Path::to_path_buf);
+        let reaper = Reaper::start(&spec, folder.as_deref()).map_err(|source| EndpointError::Start {
             program: spec.program.to_string_lossy().into_owned(),
             source,
         })?;
@@ -377,10 +378,19 @@ impl ExecutionEnvironment {
     /// The environment's folder for temporary files, made at the first call and removed when the environment is closed.
     /// A reset keeps it.
     pub fn temporary_folder(&self) -> Result<PathBuf, EndpointError> {
+        self.part("tmp")
+    }
+
+    /// The environment's folder for what is in its layers, made and removed as the other.
+    pub fn layers_folder(&self) -> Result<PathBuf, EndpointError> {
+        self.part("opt")
+    }
+
+    fn part(&self, name: &str) -> Result<PathBuf, EndpointError> {
         if self.is_closed() {
             return Err(EndpointError::Closed);
         }
-        self.shared.temporary().make().map_err(EndpointError::Temporary)
+        self.shared.folder().part(name).map_err(EndpointError::Temporary)
     }
 
     /// Suspend the time limit of the current invocation, or of the init that runs, until it ends.
@@ -403,7 +413,7 @@ impl ExecutionEnvironment {
         }
         drop(lifecycle);
         // The endpoint's thread does so too; here it is waited for.
-        self.shared.temporary().remove();
+        self.shared.folder().remove();
     }
 
     /// Close without waiting for the process to be gone.
@@ -494,8 +504,8 @@ impl Shared {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
-    fn temporary(&self) -> MutexGuard<'_, TemporaryFolder> {
-        self.temporary.lock().unwrap_or_else(PoisonError::into_inner)
+    fn folder(&self) -> MutexGuard<'_, EnvironmentFolder> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stop listening and drop every connection. The tasks hold the last references to this value.
@@ -504,7 +514,7 @@ impl Shared {
             task.abort();
         }
         self.connections.abort();
-        self.temporary().remove();
+        self.folder().remove();
     }
 }
 

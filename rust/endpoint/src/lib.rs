@@ -7,6 +7,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `environment` | the public handle: port, start requests, invoke, close |
+//! | `environment_folder` | what `/tmp` and `/opt` are on AWS |
 //! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
 //! | `managed` | the state machine of Managed Instances: several invocations at once (spec runtime-api 6.5) |
 //! | `state_machine` | the machine that the configuration asks for, behind one face |
@@ -23,10 +24,10 @@
 //! | `process` | killing and measuring a runtime process, and how it ended |
 //! | `process_tree` | all processes below a reaper, and stopping them |
 //! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
-//! | `temporary` | the folder that is `/tmp` on AWS |
 //! | `runtime_thread` | the one thread behind it all |
 
 mod environment;
+mod environment_folder;
 mod error;
 mod error_document;
 mod extensions;
@@ -46,7 +47,6 @@ mod runtime_api;
 mod runtime_thread;
 mod state_machine;
 mod telemetry;
-mod temporary;
 
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;

@@ -108,6 +108,10 @@ impl StateMachine {
         forward!(self, machine => machine.take_start())
     }
 
+    pub fn process_starting(&mut self, now: Instant) {
+        forward!(self, machine => machine.process_starting(now));
+    }
+
     pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
         forward!(self, machine => machine.process_started(process, now))
     }

@@ -100,6 +100,13 @@ impl Lifecycle {
         wanted
     }
 
+    /// A process is being started: on a busy machine the first invocation may be over before its starter hears of it.
+    pub fn process_starting(&mut self, now: Instant) {
+        if let Some(init) = &mut self.init {
+            init.started = Some(now);
+        }
+    }
+
     /// A process was started; wanted or not, it is this environment's from now on.
     pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
         if self.closed {
