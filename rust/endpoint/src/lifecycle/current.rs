@@ -124,7 +124,7 @@ impl Lifecycle {
         let Some(current) = self.current.take() else { return };
         let quiet = current.invocation.quiet;
         let memory_kb = if quiet { 0 } else { self.reported_memory_kb(current.outcome.as_ref()) };
-        if current.answer.is_some() {
+        if current.answer.is_some() && self.telemetry.is_wanted() {
             let figures = current.figures(&self.config, memory_kb, now);
             self.tell_report(&current, &figures, now);
         }

@@ -104,7 +104,7 @@ impl Lifecycle {
 
     /// The invocation is over.
     pub(super) fn tell_report(&mut self, current: &Current, figures: &Figures, now: Instant) {
-        if current.invocation.quiet || !self.telemetry.is_wanted() {
+        if current.invocation.quiet {
             return;
         }
         let invoked = current.invoked();
