@@ -12,6 +12,7 @@ from bench import goals
 from bench.contest import Contestant, WrongAnswerError
 from bench.layout import FUNCTIONS
 from bench.runtimes import check_answer, fast, peers
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,17 +129,8 @@ def invoke(connection: socket.socket) -> bytes:
             return body
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
-
-
 def _rie(program: Path, runtime: Runtime) -> Emulator:
-    port, runtime_api = free_ports(2)
+    port, runtime_api = free_port(), free_port()
     command = [str(program), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     return Emulator([*command, "--runtime-api-address", f"127.0.0.1:{runtime_api}"], runtime, port)
 
@@ -180,7 +172,7 @@ class WarmInvoke(Contestant):
 
     def check(self) -> None:
         if isinstance(self._command, list):
-            (port,) = free_ports(1)
+            port = free_port()
             self._emulator = Emulator([*self._command, "--port", str(port), "--"], self._runtime, port)
         else:
             self._emulator = _rie(self._command, self._runtime)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.parts import foreign
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import WriteFunction
@@ -25,13 +25,6 @@ HANDLER = """
         print("function:", context.aws_request_id)
         return event
 """
-
-
-def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def invoke(handler: str, *options: str, folder: Path) -> list[str]:

@@ -95,8 +95,9 @@ def test_child_processes_count_and_what_they_share_counts_once(start: Start) -> 
     environment = start(memory_size_mb=1000)
     shared = invoke(environment, "keep", 60).max_memory_used_mb
     together = invoke(environment, "children", 20).max_memory_used_mb
-    # Three times 20, a little for each interpreter; not three times the 60 they share.
-    assert shared + 55 <= together <= shared + 110
+    # Three times 20, a little for each interpreter; not three times the 60 they share. What other processes on this
+    # machine have in common with these, such as the interpreter's own code, is divided among all of them.
+    assert shared + 45 <= together <= shared + 110
 
 
 @pytest.mark.parametrize("what", ["hold", "children and wait"])

@@ -462,13 +462,15 @@ def test_a_worker_that_never_gets_through_ends_and_is_replaced(way: str) -> None
 
 @our_ways
 def test_a_refused_connection_is_tried_again_too(way: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     variables = {"AWS_LAMBDA_MAX_CONCURRENCY": "1", "LAMBDA_TASK_ROOT": str(HANDLERS)}
-    with start(way, "managed.who", HANDLERS, address, **variables) as process:
-        assert process.stderr is not None
-        lines = [process.stderr.readline().decode() for _ in range(5)]
-        kill_all(process)
+    with socket.socket() as deaf:
+        # Bound, so that nobody else gets the port, and not listening.
+        deaf.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        with start(way, "managed.who", HANDLERS, address, **variables) as process:
+            assert process.stderr is not None
+            lines = [process.stderr.readline().decode() for _ in range(5)]
+            kill_all(process)
     assert all("cannot connect to the Runtime API" in line for line in lines)
     assert "(attempt 5 of 5)" in lines[3]
     assert "attempt" not in lines[4]

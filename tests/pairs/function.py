@@ -23,6 +23,7 @@ from caloric._rust import ExecutionEnvironment
 from caloric.local.process import function_environment, supervise
 from tests.pairs import managed_rie
 from tests.parts import rie
+from tests.ports import free_port
 from tests.runtimes import COMMANDS, environment
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _start_rie(
     max_concurrency: int | None,
     variables: dict[str, str],
 ) -> Iterator[RieFunction]:
-    address, api_address = ("127.0.0.1", _free_port()), f"127.0.0.1:{_free_port()}"
+    address, api_address = ("127.0.0.1", free_port()), f"127.0.0.1:{free_port()}"
     options = [
         "--runtime-interface-emulator-address",
         "{}:{}".format(*address),
@@ -254,12 +255,6 @@ def _start_rie(
         # It kills its runtime, which is in a process group of its own, when it is told to end.
         process.terminate()
         process.wait(PATIENCE)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def _wait_until_listening(address: tuple[str, int], process: subprocess.Popen[bytes]) -> None:

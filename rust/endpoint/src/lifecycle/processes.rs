@@ -131,6 +131,10 @@ impl Lifecycle {
         if let Some(init) = &mut self.init {
             init.started = Some(now);
         }
+        if self.has_nothing_to_do() {
+            // What it had to do is done already, and when the time to freeze it came it was not known.
+            self.idle(now);
+        }
         Ok(())
     }
 

@@ -1,4 +1,5 @@
 mod extensions;
+mod freezing;
 mod restore;
 
 use std::os::unix::process::CommandExt as _;
