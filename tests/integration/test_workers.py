@@ -128,7 +128,8 @@ def managed(
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:
     """Kill the main process and its workers: the peer's outlive it, and hold the pipes open."""
-    for pid in [*workers(process.pid), process.pid]:
+    # The main process first, before it can say that a worker ended.
+    for pid in [process.pid, *workers(process.pid)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
