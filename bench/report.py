@@ -30,6 +30,12 @@ class Report:
     results: Results
 
 
+def _in_order(report: Report) -> list[tuple[str, dict[str, Summary]]]:
+    """The summaries by metric, in the order of `METRICS`: measures take turns at random."""
+    found = report.results.summaries
+    return [(metric, found[metric]) for metric in METRICS if metric in found]
+
+
 def rows(metric: str, summaries: dict[str, Summary]) -> list[tuple[str, ...]]:
     """Return the cells under HEADER, a row for each contestant of a metric."""
     floor, peer = summaries.get(FLOOR), summaries.get(METRICS[metric].peer or "")
@@ -68,7 +74,7 @@ def print_report(report: Report, console: Console) -> None:
     from rich.text import Text
 
     console.print(Text(_about(report)))
-    for metric, summaries in report.results.summaries.items():
+    for metric, summaries in _in_order(report):
         table = Table(
             title=f"{METRICS[metric].title} ({METRICS[metric].unit})",
             title_justify="left",
@@ -99,7 +105,7 @@ def print_report(report: Report, console: Console) -> None:
 def markdown(report: Report) -> str:
     """Return the same as Markdown."""
     parts = [_about(report)]
-    for metric, summaries in report.results.summaries.items():
+    for metric, summaries in _in_order(report):
         table = _markdown_table(HEADER, rows(metric, summaries), right_from=1)
         parts.append(f"**{METRICS[metric].title} ({METRICS[metric].unit})**\n\n{table}")
     judged: list[tuple[str, ...]] = [
@@ -121,7 +127,7 @@ def markdown(report: Report) -> str:
 def overview(report: Report) -> str:
     """Return one Markdown table, a row for each metric: medians of the floor, the peer, and Caloric's fast way in."""
     table: list[tuple[str, ...]] = []
-    for metric, summaries in report.results.summaries.items():
+    for metric, summaries in _in_order(report):
         floor, peer = summaries.get(FLOOR), summaries.get(METRICS[metric].peer or "")
         ours = next((summary for name, summary in summaries.items() if name.startswith("caloric")), None)
         if ours is None or peer is None:
@@ -166,7 +172,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "unit": METRICS[metric].unit,
                 "contestants": {name: asdict(summary) for name, summary in summaries.items()},
             }
-            for metric, summaries in report.results.summaries.items()
+            for metric, summaries in _in_order(report)
         },
         "goals": [
             {
