@@ -273,6 +273,17 @@ CASES: list[Case] = [
             "print beside records",
         )
     ),
+    _logs("log exc_info=True without an exception, in text", "logging.warning('x', exc_info=True)"),
+    _logs(
+        "log exc_info=True without an exception, in JSON",
+        """
+        try: logging.warning('x', exc_info=True)
+        except Exception as error: return type(error).__name__
+        return 'logged'
+        """,
+        environment=_JSON,
+        differs=("json-no-exception",),
+    ),
     *(_logs(f"user code: {name}", code, masks=_MASKS) for name, code in _CONFIGURED.items()),
     *(
         _logs(f"user code, in JSON frames: {name}", code, environment=_JSON, telemetry=True, masks=_MASKS)
