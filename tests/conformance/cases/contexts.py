@@ -282,7 +282,7 @@ _OBJECT: list[Case] = [
     ),
     _looks(
         "the remaining time is what is left",
-        "0 <= 4102444800000 - time.time() * 1000 - context.get_remaining_time_in_millis() < 5000",
+        "-1 <= 4102444800000 - time.time() * 1000 - context.get_remaining_time_in_millis() < 5000",
         "import time",
     ),
     _looks(

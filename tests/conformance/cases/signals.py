@@ -83,14 +83,8 @@ CASES: list[Case] = [
         signals={2: _TERM},
         grace=20,
     ),
-    function(
-        "SIGTERM while the function waits, with a handler that ends it",
-        _HANDLER.format(then="sys.exit(6)").replace(' "in", frame.f_code.co_name if frame else None', "")
-        + "\ndef handler(event, context): pass\n",
-        environment=MODERN,
-        signals={2: _TERM},
-        grace=20,
-    ),
+    # Not here: a handler that ends the process while it waits. On CPython 3.13, and by chance on others, the peer then waits
+    # for its polling thread, until the next event. What we do is in tests/integration/test_signals.py.
     function(
         "SIGTERM while the function waits, with a handler that returns",
         _HANDLER.format(then="pass").replace(' "in", frame.f_code.co_name if frame else None', "")
