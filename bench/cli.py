@@ -42,7 +42,7 @@ class Measure:
 
 
 def _measures() -> dict[str, Measure]:
-    from bench.measures import cycle, local, logs, start
+    from bench.measures import cycle, environment, lifecycle, local, logs, start, stream
 
     return {
         "start": Measure(
@@ -106,6 +106,30 @@ def _measures() -> dict[str, Measure]:
             rounds=(12, 3),
             count=(200, 50),
             emulator=True,
+        ),
+        "freeze": Measure(
+            "invocations back to back and 20 ms apart, by what freezes the environment between them",
+            environment.freezing,
+            rounds=(16, 2),
+            count=(10, 3),
+        ),
+        "hooks": Measure(
+            "warm cycle with lifecycle hooks, and without",
+            lifecycle.hooks,
+            rounds=(16, 3),
+            count=(300, 100),
+        ),
+        "telemetry": Measure(
+            "an invocation with a telemetry subscriber, and without",
+            lifecycle.telemetry,
+            rounds=(12, 2),
+            count=(200, 50),
+        ),
+        "stream": Measure(
+            "a piece of a streamed response, from the yield to the caller's socket",
+            lambda layout, count: [stream.Stream(layout, count)],
+            rounds=(8, 2),
+            count=(200, 50),
         ),
     }
 
@@ -209,7 +233,7 @@ def _parser(measures: dict[str, Measure]) -> argparse.ArgumentParser:
     examples = textwrap.dedent(
         """
         examples:
-          python -m bench                       everything, 2 to 4 minutes
+          python -m bench                       everything, 3 to 5 minutes
           python -m bench start cycle --quick   two measures, a few seconds
           python -m bench --python ~/.pyenv/versions/3.13.0/bin/python start
           python -m bench --show .cache/bench/last.json --markdown

@@ -26,6 +26,16 @@ EMULATE_FAST = "caloric emulate, caloric"
 EMULATE_PEER = "caloric emulate, awslambdaric"
 RIE_FAST = "AWS's emulator, caloric"
 RIE_PEER = "AWS's emulator, awslambdaric"
+NOT_FROZEN = "not frozen"
+# As the argument `freezer` has them.
+SIGNALS = "signals"
+FREEZERS = (SIGNALS, "cgroup-v2", "cgroup-v1")
+
+NO_HOOKS = "no hook"
+HOOKS_AROUND = "before_invoke and after_invoke"
+HOOK_AT_SHUTDOWN = "on_shutdown"
+NOT_SUBSCRIBED = "no subscriber"
+SUBSCRIBED = "a subscriber to platform and function"
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,15 @@ METRICS = {
         Metric("memory", "Resident memory, idle after 1000 invocations", "MB"),
         Metric("invoke", "One local invocation, start of the command to its result", "ms", RIE_START),
         Metric("emulate", "Warm invocation through the emulator's HTTP port", "µs", RIE_FAST),
+        Metric("freeze_back_to_back", "Invocations back to back, one CPU", "µs", NOT_FROZEN),
+        Metric("freeze_gap", "Invocation 20 ms after the last one, one process, one CPU", "µs", NOT_FROZEN),
+        Metric("freeze_gap_8", "The same with eight processes", "µs", NOT_FROZEN),
+        Metric("freeze_cpu", "CPU time of the endpoint's process for it, freeze included", "µs", NOT_FROZEN),
+        Metric("freeze_cpu_8", "The same with eight processes", "µs", NOT_FROZEN),
+        Metric("hooks", "Warm cycle with lifecycle hooks that do nothing, two CPUs", "µs", NO_HOOKS),
+        Metric("hooks_one_cpu", "The same on one CPU", "µs", NO_HOOKS),
+        Metric("telemetry", "Invocation to its result, with telemetry delivered", "µs", NOT_SUBSCRIBED),
+        Metric("stream", "A piece of a streamed response, from the yield to the caller's socket", "µs", None),
     )
 }
 
@@ -126,7 +145,13 @@ GOALS = (
     Goal("log_json_one_cpu", FAST, Rule.FASTER, 2, PEER),
     Goal("memory", FAST, Rule.AT_MOST_ABOVE, 1, FLOOR),
     Goal("invoke", INVOKE, Rule.AT_MOST, 150),
+    Goal("hooks_one_cpu", HOOK_AT_SHUTDOWN, Rule.AT_MOST_TIMES, 1.05, NO_HOOKS),
+    Goal("stream", EMULATE_FAST, Rule.AT_MOST, 150),
     Goal("emulate", EMULATE_FAST, Rule.AT_MOST_TIMES, 0.4, RIE_FAST),
+    *(
+        Goal("freeze_back_to_back", freezer, Rule.AT_MOST_TIMES, 1.05, NOT_FROZEN)
+        for freezer in (SIGNALS, "cgroup-v2")
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from bench.goals import FAST, FLOOR, MODULE, PEER, PEER_THREADED, PRODUCTION
 from bench.layout import FLOORS, FUNCTIONS
 from caloric._rust import ExecutionEnvironment
 from caloric.local.process import function_environment, supervise
+from caloric.testing.processes import processes
 
 if TYPE_CHECKING:
     from bench.layout import Layout
@@ -100,8 +101,9 @@ def production(layout: Layout) -> list[Runtime]:
 class Session:
     """A runtime that serves invocations of one handler in an execution environment of our endpoint."""
 
-    def __init__(self, runtime: Runtime, handler: str) -> None:
-        self._environment = ExecutionEnvironment(timeout_ms=TIMEOUT_MS, memory_size_mb=1024)
+    def __init__(self, runtime: Runtime, handler: str, **settings: Any) -> None:
+        """Make the environment; `settings` are further arguments of `ExecutionEnvironment`."""
+        self._environment = ExecutionEnvironment(timeout_ms=TIMEOUT_MS, memory_size_mb=1024, **settings)
         variables = function_environment(
             self._environment, handler=handler, task_root=str(FUNCTIONS), base=runtime.environment()
         )
@@ -132,6 +134,10 @@ class Session:
         if self._process.pid is None:
             raise WrongAnswerError("no process was started")
         return self._process.pid
+
+    def frozen(self) -> int:
+        """Return how many of the environment's processes stand still."""
+        return sum(process.at_rest for process in processes(self._environment.process_ids()))
 
     def pin(self) -> None:
         """Keep the process on the runtimes' CPU. To be called after an answer, when its threads are there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Protocol
@@ -69,3 +70,27 @@ def write_function(tmp_path: Path) -> WriteFunction:
         return root
 
     return write
+
+
+class MakeExtension(Protocol):
+    """The type of the `make_extension` fixture."""
+
+    def __call__(self, name: str, mode: str) -> Path: ...
+
+
+@pytest.fixture
+def make_extension(tmp_path: Path) -> MakeExtension:
+    """Return a function that writes the executable of an extension, see `extension_program`, and returns its path."""
+
+    program = Path(__file__).parent / "integration" / "extension_program.py"
+
+    def make(name: str, mode: str) -> Path:
+        path = tmp_path / "extensions" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -S "{program}" "$0" {mode} "$#"\n', encoding="utf-8"
+        )
+        path.chmod(0o755)
+        return path
+
+    return make

@@ -67,6 +67,12 @@ class Request:
     headers: dict[str, str]
     body: bytes
     connection: int
+    chunks: list[bytes] = field(default_factory=list)
+    """Of a chunked body, as they were sent."""
+    trailers: dict[str, str] = field(default_factory=dict)
+    """Behind a chunked body."""
+    complete: bool = False
+    """Whether all of it came."""
 
     @property
     def call(self) -> str:
@@ -86,8 +92,13 @@ class ScriptedApi:
 
     steps: list[Step]
     requests: list[Request] = field(default_factory=list)
+    keep_chunks: bool = True
+    """Off: what comes in chunks is forgotten."""
+    let_read: threading.Event = field(default_factory=threading.Event)
+    """Not set: no chunk is read after the first one."""
 
     def __post_init__(self) -> None:
+        self.let_read.set()
         self._changed = threading.Condition()
         self._connections: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -114,6 +125,23 @@ class ScriptedApi:
         assert arrived, f"{len(self.requests)} of {count} requests came: {[r.call for r in self.requests]}"
         return self.requests
 
+    def wait_for_chunks(self, index: int, count: int, timeout: float = 20) -> list[bytes]:
+        """Wait until so many chunks of a request came, and return them."""
+        self.wait_for(index + 1, timeout)
+        request = self.requests[index]
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: len(request.chunks) >= count, timeout)
+        assert arrived, f"{len(request.chunks)} of {count} chunks came: {request.chunks}"
+        return request.chunks
+
+    def wait_for_end(self, index: int, timeout: float = 20) -> Request:
+        """Wait until a request is complete, and return it."""
+        self.wait_for(index + 1, timeout)
+        request = self.requests[index]
+        with self._changed:
+            assert self._changed.wait_for(lambda: request.complete, timeout), "the request did not end"
+        return request
+
     def step(self, index: int, request: Request) -> Step:
         """What the `index`-th request is answered with."""
         return self.steps[index] if index < len(self.steps) else HANG
@@ -138,12 +166,15 @@ class ScriptedApi:
             while request := _read_head(stream, number):
                 scripted = self.steps[len(self.requests) : len(self.requests) + 1]
                 early = any(EARLY in _parts(step) for step in scripted)
-                if not early:
+                chunked = "chunked" in request.headers.get("transfer-encoding", "")
+                if not early and not chunked:
                     _read_body(stream, request)
                 with self._changed:
                     index = len(self.requests)
                     self.requests.append(request)
                     self._changed.notify_all()
+                if not early and chunked and not self._read_chunks(stream, request):
+                    return
                 parts = _parts(self.step(index, request))
                 for part in parts:
                     if part == CLOSE:
@@ -168,6 +199,26 @@ class ScriptedApi:
         except OSError:
             return
 
+    def _read_chunks(self, stream: Any, request: Request) -> bool:
+        """Read a chunked body; `False` when it broke off."""
+        while line := stream.readline():
+            size = int(line, 16)
+            chunk = stream.read(size)
+            if size == 0:
+                request.trailers = _read_fields(stream)
+            elif len(chunk) < size or stream.read(2) != b"\r\n":
+                return False
+            with self._changed:
+                if self.keep_chunks:
+                    request.chunks += [chunk] if size else []
+                    request.body += chunk
+                request.complete = size == 0
+                self._changed.notify_all()
+            if size == 0:
+                return True
+            self.let_read.wait()
+        return False
+
 
 def _parts(step: Step) -> tuple[Part, ...]:
     return step if isinstance(step, tuple) else (step,)
@@ -178,12 +229,17 @@ def _read_head(stream: Any, number: int) -> Request | None:
     if not line:
         return None
     method, path, _ = line.decode().split(" ", 2)
-    headers = {}
+    return Request(method, path, _read_fields(stream), b"", number)
+
+
+def _read_fields(stream: Any) -> dict[str, str]:
+    fields = {}
     while (line := stream.readline()) not in (b"\r\n", b""):
         name, _, value = line.decode().partition(":")
-        headers[name.strip().lower()] = value.strip()
-    return Request(method, path, headers, b"", number)
+        fields[name.strip().lower()] = value.strip()
+    return fields
 
 
 def _read_body(stream: Any, request: Request) -> None:
     request.body = stream.read(int(request.headers.get("content-length", 0)))
+    request.complete = True

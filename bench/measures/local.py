@@ -63,13 +63,13 @@ class CaloricInvoke(Contestant):
 class Emulator:
     """A process that serves the invoke path for one runtime."""
 
-    def __init__(self, command: Sequence[str], runtime: Runtime, port: int) -> None:
+    def __init__(self, command: Sequence[str], runtime: Runtime, port: int, handler: str = HANDLER) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self.address = ("127.0.0.1", port)
         self._process = subprocess.Popen(
-            [*command, *runtime.full_command(HANDLER)],
+            [*command, *runtime.full_command(handler)],
             cwd=FUNCTIONS,
-            env={**runtime.environment(), "_HANDLER": HANDLER},
+            env={**runtime.environment(), "_HANDLER": handler},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -6,27 +6,47 @@ nothing at a cold start.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from caloric import extension, lifecycle
     from caloric._rust import __version__
     from caloric.context import LambdaContext
-    from caloric.errors import Error, RuntimeApiError
+    from caloric.errors import Error, MarshalError, RuntimeApiError, StreamClosedError
+    from caloric.responses import HttpResponse
 
-__all__ = ["Error", "LambdaContext", "RuntimeApiError", "__version__"]
+__all__ = [
+    "Error",
+    "HttpResponse",
+    "LambdaContext",
+    "MarshalError",
+    "RuntimeApiError",
+    "StreamClosedError",
+    "__version__",
+    "extension",
+    "lifecycle",
+]
 
 _HOME = {
     "Error": "caloric.errors",
+    "HttpResponse": "caloric.responses",
     "LambdaContext": "caloric.context",
+    "MarshalError": "caloric.errors",
     "RuntimeApiError": "caloric.errors",
+    "StreamClosedError": "caloric.errors",
     "__version__": "caloric._rust",
 }
+_MODULES = frozenset(("extension", "lifecycle"))
 
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
-    if home is None:
+    if home is None and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    # What importlib.import_module calls, without importing importlib.
+    from _frozen_importlib import _gcd_import  # type: ignore[attr-defined]
 
-    value: object = getattr(import_module(home), name)
+    if home is None:
+        module: object = _gcd_import(f"{__name__}.{name}")
+        return module
+    value: object = getattr(_gcd_import(home), name)
     globals()[name] = value
     return value
 

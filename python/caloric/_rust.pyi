@@ -5,6 +5,8 @@ from typing import Any, final
 
 from typing_extensions import Self
 
+from caloric.context import LambdaContext
+
 __version__: str
 
 # ---- endpoint ------------------------------------------------------------------------------------------------------
@@ -28,6 +30,10 @@ class ExecutionEnvironment:
     The rules are those of the platform (spec runtime-api 1 and 7): an invocation ends when the runtime has answered
     *and* polled `/next` again, and its time limit covers both.
 
+    An init that fails, or takes longer than `init_timeout_ms`, is no invocation's error: the whole init is run again
+    within the first invocation, under its time limit. So is the init after a timeout or a crash. What fails then is the
+    invocation (spec extensions-telemetry 3.1 and 3.3). With `snap_start` or `max_concurrency` nothing is run again.
+
     With `snap_start` the runtime may ask for `/restore/next` when it is initialised, which is where Lambda takes a
     snapshot. There is one process here and no snapshot: it waits until the first invocation comes, is told that it was
     restored, and is served when it has run its hooks and polls `/next` (spec runtime-api 1.8 and 5.2).
@@ -38,16 +44,26 @@ class ExecutionEnvironment:
     (with `max_concurrency` it is only reported); `port` 0 takes a free one; `log_fd` is a descriptor to which the
     function's output (see `open_log_pipe`) and the platform's START, END and REPORT lines are written, -1 for nowhere.
     It is written to from the endpoint's thread, so a pipe must be read by somebody who does not wait for this
-    environment meanwhile. `keep_log` keeps the whole log of each invocation for its result. `freeze` stops the process
-    and all it started while there is nothing to do, from 5 ms after it asked for the next invocation until there is one
-    (spec extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped.
-    `extensions` are the names of external extensions: they are started and registered before the runtime (see
-    `caloric.local.extensions`). `handler` is what extensions are told; `json_logs` says that the function's log format
-    is JSON, which telemetry shows.
+    environment meanwhile. With `whole_lines` the descriptor gets whole lines only, because others write to it, too.
+    `keep_log` keeps the whole log of each invocation for its result. `freeze` stops the process and all it started
+    while there is nothing to do, from 5 ms after it asked for the next invocation until there is one (spec
+    extensions-telemetry 3.5); with `max_concurrency` nothing is ever stopped. `freezer` is what stops them:
+    `cgroup-v2`, `cgroup-v1`, `signals`, or `auto`, the first of these that can be used; by default what the variable
+    `CALORIC_FREEZER` says, and else `auto`. `extensions` are the names of external extensions: they are started and
+    registered before the runtime (see `caloric.local.extensions`); None switches extensions off, internal ones too.
+    `handler` is what extensions are told; `json_logs` says that the function's log format is JSON, which telemetry
+    shows. `clock` is what the environment's time limits go by, and the durations in its reports. `record_telemetry`
+    keeps what happens for `take_telemetry`.
+
+    Without `limits` the time limits and the memory are only what the function is told, so that a debugger can be used.
+    `by_hand` says that somebody else starts the runtime: none is asked for, invocations wait until there is one, and it
+    may come and go. It is gone when its last connection is closed; a runtime that asks for an event then is a new one,
+    and an invocation that was not answered has failed with `Runtime.ExitError`.
 
     Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `max_concurrency`
-    of 0, for both `max_concurrency` and `snap_start` or extensions, and for more extensions than a function can have or
-    two of one name.
+    of 0, for both `max_concurrency` and `snap_start` or `by_hand`, for extensions and `by_hand`, for more
+    extensions than a function can have or two of one name, and for a `freezer` that is not known or cannot be used
+    here.
     """
 
     def __new__(
@@ -66,15 +82,25 @@ class ExecutionEnvironment:
         host: str = "127.0.0.1",
         port: int = 0,
         log_fd: int = -1,
+        whole_lines: bool = False,
         keep_log: bool = False,
         freeze: bool = True,
+        freezer: str | None = None,
+        limits: bool = True,
+        by_hand: bool = False,
         handler: str = "",
         json_logs: bool = False,
-        extensions: Sequence[str] = [],
+        extensions: Sequence[str] | None = [],
+        clock: VirtualClock | None = None,
+        record_telemetry: bool = False,
     ) -> Self: ...
     @property
     def address(self) -> str:
         """`host:port` of the Runtime API: the value of `AWS_LAMBDA_RUNTIME_API`."""
+
+    @property
+    def freezer(self) -> str:
+        """What stops the processes between invocations: `cgroup-v2`, `cgroup-v1`, `signals`, or `off`."""
 
     @property
     def function_arn(self) -> str:
@@ -107,6 +133,19 @@ class ExecutionEnvironment:
     @property
     def closed(self) -> bool:
         """Whether the environment was closed."""
+
+    @property
+    def clock(self) -> VirtualClock | None:
+        """The virtual clock it was made with."""
+
+    @property
+    def clock_file(self) -> str | None:
+        """The file in which its processes find how many nanoseconds its virtual clock was put forward: the value of
+        CALORIC_CLOCK, for Caloric's own runtime. None without a virtual clock.
+
+        It is made when it is first asked for; from then on the runtime is sent its deadlines in the clock's time, too.
+        Raises `OSError` if it cannot be made and `RuntimeError` if the environment is closed.
+        """
 
     def wait_for_start(self, timeout_s: float | None = None) -> bool:
         """Wait until a runtime process is wanted, without holding the GIL.
@@ -212,6 +251,22 @@ class ExecutionEnvironment:
         `sys.unraisablehook`. Arguments and exceptions are those of `invoke`.
         """
 
+    def invoke_with_response_stream(
+        self,
+        event: bytes,
+        *,
+        content_type: str = "application/json",
+        request_id: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> InvokeStream:
+        """Queue one invocation and return its response, to be read while it is made. Arguments and exceptions are those
+        of `invoke`.
+        """
+
     def measure_cycles(self, event: bytes, count: int) -> list[int]:
         """Queue `count` invocations at once and return the times between consecutive deliveries, in nanoseconds.
 
@@ -219,6 +274,13 @@ class ExecutionEnvironment:
         include a cold start and ends no interval, so the list has `count` - 1 items.
 
         Raises `RuntimeError` with the error document if an invocation fails.
+        """
+
+    def wait_until_handed_out(self, count: int = 1, *, timeout_s: float | None = None) -> bool:
+        """Wait until the runtime has at least `count` invocations that it has not answered: their time limits run, and
+        a virtual clock that is advanced now is advanced while they run. Without holding the GIL.
+
+        `False` means that the time has passed, by the machine's clock, or the environment is closed.
         """
 
     def open_log_pipe(self) -> int:
@@ -248,15 +310,68 @@ class ExecutionEnvironment:
         For debuggers. A runtime reaches it as `POST /_caloric/debugger` on its own port.
         """
 
-    def close(self) -> None:
+    def take_telemetry(self) -> list[str]:
+        """Return what happened since the last call, one JSON document each; with `record_telemetry`, otherwise nothing.
+
+        They are the events of the Telemetry API in its newest schema, whether or not anybody subscribed, and two types
+        of our own: `caloric.extensionEvent`, whose record has the `name` of an extension and the `event` it was handed,
+        and `caloric.shutdown`, whose record has the `reason`. The last 100 000 are kept. With `max_concurrency` there
+        are none.
+        """
+
+    def process_ids(self) -> list[int]:
+        """Return the pids of the runtime, of the extensions, and of all they have started. Ours are not among them."""
+
+    def close(self, *, reason: str = "spindown") -> None:
         """Kill the process, fail the invocations that wait, stop listening. Idempotent.
 
         The process gets SIGKILL without a warning, as in Lambda where no extension is registered (spec runtime-api
-        7.6). Returns when it is reaped.
+        7.6). Extensions are told `reason`, which is `spindown`, `timeout` or `failure`. Returns when all are reaped.
+
+        Raises `ValueError` for another reason.
         """
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
+
+@final
+class VirtualClock:
+    """A clock for tests of time limits, for one environment or several (the argument `clock` of
+    `ExecutionEnvironment`).
+
+    It goes as the machine's clock does and can be put forward at one stroke, so that nobody has to wait for a time
+    limit, and nothing can hang on a clock that stands still. By it go
+
+    - the time limits of init, invocation and restore, and the graces of the Shutdown phase;
+    - durations in results, in REPORT and the like, and the times of telemetry's events;
+    - `get_remaining_time_in_millis` of Caloric's own runtime, if its variables are those of
+      `caloric.local.process.function_environment`.
+
+    The machine's clock stays what it was: for `time.time()` in the function, `Lambda-Runtime-Deadline-Ms` and with it
+    every other runtime, the deadlines in extensions' events, and timers of the function's own. So it does for what the
+    environment does with real processes: freezing, looking at their memory, waiting for the end of a killed one,
+    sending telemetry.
+    """
+
+    def __new__(cls) -> Self: ...
+    def advance(self, seconds: float) -> None:
+        """Put the clock forward. Time limits that have run out by then have taken effect when this returns: the
+        invocations have failed and their processes have been told to end, or were killed.
+
+        It is one jump: what follows from a time limit, such as the grace that extensions have or a new init, has its
+        own time from then on. Who waits for an invocation with a callback may be called on this thread.
+
+        Raises `ValueError` for a time that is negative or no number, and when the clock would be a hundred years
+        ahead; `OSError` if an environment's process cannot be told.
+        """
+
+    @property
+    def advanced(self) -> float:
+        """By how many seconds it was put forward in all."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made, as it shows them: real ones, and those it was put forward."""
 
 @final
 class InvokeResult:
@@ -309,7 +424,7 @@ class InvokeResult:
     def init_duration_ms(self) -> float | None:
         """Init Duration: from the request for a process to its first `/next`, or `/restore/next`.
 
-        First invocation of a process only.
+        First invocation after an Init phase only. An init within the invocation is part of `duration_ms` instead.
         """
 
     @property
@@ -318,7 +433,10 @@ class InvokeResult:
 
     @property
     def duration_ms(self) -> float:
-        """From the delivery of the event until the runtime polled again, timed out or ended."""
+        """From the delivery of the event until the runtime polled again, timed out or ended.
+
+        Where init was run within the invocation, from its beginning.
+        """
 
     @property
     def billed_duration_ms(self) -> int:
@@ -339,27 +457,111 @@ class InvokeResult:
     def phases(self) -> dict[str, float]:
         """Milliseconds of each part that took place.
 
-        `queued_ms` (behind other invocations), `process_start_ms` (from the request for a process until its pid was
-        told), `runtime_init_ms` (until its first `/next` or `/restore/next`), `restore_ms` (from the restore until the
-        first `/next`), `response_ms` (from the event's delivery until the answer
-        was posted), `after_response_ms` (until the runtime polled again), `extensions_ms` (until the extensions that
-        work on the invocation polled again).
+        `queued_ms` (behind other invocations), `failed_init_ms` (waiting for an Init phase that failed, until nothing
+        of its processes was left), `process_start_ms` (from the request for a process until its pid was told),
+        `runtime_init_ms` (until its first `/next` or `/restore/next`, or until an init within the invocation failed),
+        `restore_ms` (from the restore until the first `/next`), `response_ms` (from the event's delivery until the
+        answer was posted), `after_response_ms` (until the runtime polled again), `extensions_ms` (until the extensions
+        that work on the invocation polled again). `duration_ms` contains the last three, and process start and runtime
+        init where `init_duration_ms` is None.
+        """
+
+@final
+class EnvironmentPool:
+    """Several execution environments of one function, each of which runs one invocation at a time.
+
+    An invocation is run by the free environment that was used last. Where none is free another one is wanted, as long
+    as there are fewer than `limit`; then invocations wait, in the order in which they came. The environments are kept
+    until the pool is closed. What one of them suffers (a crash, a time limit, a slow init) concerns the invocation that
+    it runs, and no other.
+
+    `first` is there from the beginning; whoever makes the others asks `wait_until_wanted`. One on Managed Instances
+    stays alone. From now on the pool closes them.
+    """
+
+    def __new__(cls, first: ExecutionEnvironment, *, limit: int) -> Self: ...
+    def wait_until_wanted(self) -> bool:
+        """Wait until another environment is wanted; `False` when the pool is closed.
+
+        Who gets `True` makes one like the first, and calls `add`, or `give_up`. For a thread of its own: signals are
+        not looked after.
+        """
+
+    def add(self, environment: ExecutionEnvironment) -> None:
+        """Take in an environment. Raises `RuntimeError` if the pool is closed; it is the caller's to close then."""
+
+    def give_up(self) -> None:
+        """Say that the wanted environment cannot be made: no other will be wanted, and those that are there must do."""
+
+    def submit(
+        self,
+        event: bytes,
+        callback: Callable[[InvokeResult], object],
+        *,
+        content_type: str = "application/json",
+        request_id: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Run one invocation and call `callback` when it is finished: see `ExecutionEnvironment.submit`."""
+
+    def __len__(self) -> int:
+        """How many environments there are."""
+
+    def close(self) -> None:
+        """Close all environments at the same time: see `ExecutionEnvironment.close`. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class InvokeStream:
+    """The response of an invocation, piece by piece: an iterator over bytes.
+
+    A function whose response is not streamed gives no piece: `result()` has it. Whoever stops reading slows the
+    function down; one that is given up altogether (no reference is left) runs on, and the rest of its response is lost.
+    """
+
+    @property
+    def content_type(self) -> str | None:
+        """The type that the runtime declared: None before the first piece, and where the response is not streamed."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> bytes:
+        """Wait for the next piece. The GIL is released; a signal handler that raises ends the wait."""
+
+    def result(self) -> InvokeResult:
+        """Skip what has not been read and return the finished invocation.
+
+        Its `payload` is empty where the response was streamed; where a stream ended with an error, its document.
         """
 
 @final
 class HttpFront:
     """The invoke path of the Lambda service on a port: `POST /2015-03-31/functions/{name}/invocations`.
 
-    Any name reaches the environment's one function. boto3 and curl can use it: invocation types, log tail, client
-    context, trace and tenant ids are understood, function errors are marked as the service marks them (spec
-    lambda-service 1). Invocations are run one at a time in the order of their arrival, or as many at once as the
-    environment has `max_concurrency`; the others wait.
+    Any name reaches the one function of the environment, or of the pool. boto3 and curl can use it: invocation types,
+    log tail, client context, trace and tenant ids are understood, function errors are marked as the service marks them
+    (spec lambda-service 1). Invocations are run one at a time in the order of their arrival, or as many at once as
+    there are environments in the pool, or as the environment has `max_concurrency`; the others wait.
 
-    Raises `OSError` if the address cannot be listened on; the message names it.
+    With `invoke_mode` it is a function URL instead, and every path is the function's: a request becomes an event of
+    payload format 2.0, the result an HTTP response (spec lambda-service 4.3 to 4.7). `BUFFERED` waits for the whole
+    result, `RESPONSE_STREAM` sends it while it comes.
+
+    Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for another mode.
     """
 
     def __new__(
-        cls, environment: ExecutionEnvironment, *, host: str = "0.0.0.0", port: int = 8080
+        cls,
+        environment: ExecutionEnvironment | EnvironmentPool,
+        *,
+        host: str = "0.0.0.0",
+        port: int = 8080,
+        invoke_mode: str | None = None,
     ) -> Self: ...
     @property
     def address(self) -> str:
@@ -429,6 +631,10 @@ class RuntimeClient:
         """Id of the invocation at hand, or of the last one; None before the first."""
 
     @property
+    def invocation_id(self) -> str | None:
+        """What belongs to its answer beside the request id; None where the platform names no such thing."""
+
+    @property
     def tenant_id(self) -> str | None:
         """Its tenant id."""
 
@@ -449,11 +655,15 @@ class RuntimeClient:
     def post_restore_error(self, error_type: str, body: bytes) -> None:
         """Report that a hook failed after the restore; otherwise as `post_initialization_error`."""
 
-    def run(self, handler: Callable[..., object]) -> tuple[str, str | None, object, Exception | None]:
-        """Serve invocations with `handler` until the process ends, or until `hand_over` was called.
+    def run(
+        self, handler: Callable[..., object]
+    ) -> tuple[str, str | None, object, Exception | None, tuple[Any, LambdaContext] | None]:
+        """Serve invocations with `handler` until the process ends, until `hand_over` was called, or until the handler
+        returns what is not simply encoded: an iterator, something to await, a `caloric.HttpResponse`.
 
-        Returns the invocation that still has to be answered then: its request id, its invocation id, and what the
-        handler returned, or None and what it raised.
+        Returns the invocation that still has to be answered then: its request id, its invocation id, what the handler
+        returned, or None and what it raised, and the event and context it was called with. `caloric.answers.answer`
+        answers it.
 
         Raises `caloric.errors.RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
         (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler. To be called in the main thread, where
@@ -461,8 +671,62 @@ class RuntimeClient:
         """
 
     def hand_over(self) -> None:
-        """Let `run` return after the handler call that is under way, or the next one. From then on its caller serves
-        the invocations, with the methods below.
+        """Let `run` return after the handler call that is under way, or the next one."""
+
+    def begin_stream(self, request_id: str, content_type: str, invocation_id: str | None = None) -> None:
+        """Begin to stream an invocation's response (spec runtime-api 2). Nothing is sent before the first piece, so
+        that an error can be posted instead.
+
+        This and the other methods about the stream may be called while `run` calls the handler.
+        """
+
+    def send_chunk(self, chunk: bytes) -> bool:
+        """Send a piece of the stream in one write, the first one with the head, and an empty one not at all.
+
+        Waits, without the GIL, while the connection is full. Returns `False` when the platform has answered already, or
+        closed: it wants no more. Raises what a signal handler raises, which breaks the stream off, and
+        `caloric.errors.RuntimeApiError` when nothing can be connected to.
+        """
+
+    def end_stream(self, error_type: str | None = None, document: str = "") -> None:
+        """End the stream and wait until the platform has accepted it. That it has not is told on stderr.
+
+        With an `error_type`, the function failed on the way: `document` is the error document in base64. Both together
+        are to be below 3.5 kB (spec runtime-api 2.2). Raises `caloric.errors.RuntimeApiError` when the Runtime API
+        failed.
+        """
+
+    def abandon_stream(self) -> None:
+        """Break the stream off: its caller sees a truncated response. One of which nothing was sent is forgotten."""
+
+    def request_next(self) -> None:
+        """Ask for the next invocation and return at once; `next_invocation` returns it.
+
+        Raises `caloric.errors.RuntimeApiError` when the Runtime API cannot be reached.
+        """
+
+    def set_hooks(
+        self,
+        *,
+        before_invoke: Callable[[Any, LambdaContext], object] | None = None,
+        after_invoke: Callable[[Any, LambdaContext, Any, Exception | None, str], BaseException | None]
+        | None = None,
+        keep_sigterm: Callable[[], object] | None = None,
+    ) -> None:
+        """Have `run` call these in each invocation from now on. What is None stays as it is.
+
+        `before_invoke(event, context)` is called before the handler; what it raises is the invocation's error.
+        `after_invoke(event, context, result, error, request_id)` is called when the answer is made and not sent yet,
+        unless there is no event; `run` raises what it returns when the answer has been posted. `keep_sigterm()` is
+        called after the handler where another one than `watch_sigterm`'s handles SIGTERM.
+        """
+
+    def register_extension(self, name: str) -> bool:
+        """Register an internal extension for no event, and keep its poll open in a thread of its own, which takes
+        neither the GIL nor a signal (spec extensions-telemetry 1.8).
+
+        False where the platform has no Extensions API. Raises `caloric.errors.RuntimeApiError` when it refuses, as it
+        does after the first `/next`, or the conversation fails, and `OSError` if no thread can be started.
         """
 
     def next_invocation(self) -> dict[str, Any]:
@@ -498,6 +762,76 @@ class RuntimeClient:
         `body` is the error document, `error_type` AWS's `Category.Reason` or a class name, `xray_cause` ASCII JSON on
         one line, or empty. Otherwise as `post_invocation_response`.
         """
+
+# ---- extensions ----------------------------------------------------------------------------------------------------
+
+@final
+class ExtensionClient:
+    """An external extension's conversation with the platform: what `caloric.extension` is made of.
+
+    One thread waits for events and others receive telemetry; neither takes the GIL. The thread that calls `wait` meets
+    both. For the main thread of a process that is an extension: the thread that waits ends with the process.
+
+    `address` is `host:port`; `user_agent` names the extension in the platform's telemetry. Raises `OSError` where no
+    descriptor is free. Its methods raise `RuntimeApiError` when the platform refuses a call, answers nonsense, or is
+    gone, and what a signal handler raises; `RuntimeError` for calls in the wrong order.
+    """
+
+    def __new__(cls, address: str, user_agent: str) -> Self: ...
+    def register(self, name: str, events: list[str]) -> dict[str, str | None]:
+        """Register for `events` (`INVOKE`, `SHUTDOWN`) and return what the platform says of the function.
+
+        That is `function_name`, `function_version`, `handler`, and `account_id`, None where the platform does not tell.
+        """
+
+    def listen(self, host: str, preferred_port: int) -> int:
+        """Receive telemetry over HTTP on `host`, an IP address, and return the port: another one if that is taken.
+
+        Batches are accepted as they come, 4 MiB of them at most until `wait` has returned them: then a batch waits for
+        2 s and is refused with 503. Raises `OSError` if the address cannot be listened on.
+        """
+
+    def subscribe(self, subscription: object) -> str | None:
+        """Subscribe to telemetry (spec extensions-telemetry 2.1), and return None.
+
+        Where the platform has none and says so with 202 or 404, return its words.
+        """
+
+    def poll(self) -> None:
+        """Say that the last event is done with and ask for the next one, without waiting for it."""
+
+    def wait(self, timeout_s: float | None = None) -> tuple[str, Any] | None:
+        """Wait for what comes first, without holding the GIL; None when the time has passed.
+
+        `("event", document)` is the event that `poll` asked for, and comes before telemetry; `("telemetry", records)`
+        is a batch, a list of dicts; `("refused", reason)` is a request that was none, or a batch without records.
+        """
+
+    @property
+    def waiting(self) -> int:
+        """How many batches `wait` would return at once."""
+
+    def init_error(self, error_type: str, body: bytes) -> None:
+        """Report a failure before the first `poll`, with `Extension.` and a reason, and an error document."""
+
+    def exit_error(self, error_type: str, body: bytes) -> None:
+        """Report a later failure, also while `poll` is waiting."""
+
+# ---- workers -------------------------------------------------------------------------------------------------------
+def watch_sigterm() -> None:
+    """Note when SIGTERM comes, and have it interrupt the main thread whichever thread it meets.
+
+    To be called in the main thread, after a Python handler was set for it; without one nothing happens. A handler that
+    is set later ends it. Raises `OSError` if the system refuses.
+    """
+
+def begin_shutdown(budget_ms: int) -> None:
+    """Have the process end with status 0 so many milliseconds after SIGTERM came, whatever runs then: a thread does it
+    that needs no GIL. A line on stderr says so. Raises `OSError` if that thread cannot be started.
+    """
+
+def remaining_shutdown_ms() -> int | None:
+    """How many milliseconds are left of that, 0 when they are over. None before `begin_shutdown`."""
 
 def prefork_import() -> bool:
     """Whether `CALORIC_PREFORK_IMPORT` asks for the handler's import before the workers are forked."""

@@ -5,11 +5,20 @@ https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
 
 import sys
 from posix import environ
-from time import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+    from caloric._rust import RuntimeClient
+    from caloric.streaming import ResponseStream
+
+if b"CALORIC_CLOCK" in environ:
+    # Started for a test with a virtual clock: deadlines come in its time.
+    from caloric.virtual_clock import time
+else:
+    from time import time
 
 __all__ = ["Client", "ClientContext", "CognitoIdentity", "LambdaContext"]
 
@@ -57,6 +66,9 @@ class LambdaContext:
     client_context: "ClientContext | None"
     identity: "CognitoIdentity"
 
+    # Set by the loop that calls the handler.
+    _client: "RuntimeClient | None" = None
+
     def __init__(
         self,
         invoke_id: str,
@@ -85,6 +97,34 @@ class LambdaContext:
         """Return the milliseconds that are left before the function times out, never below 0."""
         remaining = self._epoch_deadline_time_in_ms - int(time() * 1000)
         return remaining if remaining > 0 else 0
+
+    def after_response(self, function: "Callable[..., object]", /, *args: object, **kwargs: object) -> None:
+        """Call `function(*args, **kwargs)`, or await it, when the caller has its answer and before the next invocation.
+
+        In the order of the calls, within the same time limit, which `get_remaining_time_in_millis` knows. What it
+        raises is logged and changes nothing. Raises `TypeError` for what cannot be called.
+        """
+        from caloric.after_response import schedule
+
+        schedule(self, function, args, kwargs)
+
+    def open_stream(
+        self,
+        *,
+        status: int | None = None,
+        headers: "Mapping[str, str] | None" = None,
+        cookies: "Iterable[str]" = (),
+        content_type: str | None = None,
+    ) -> "ResponseStream":
+        """Return the invocation's response as something to write to, for code that pushes.
+
+        What the handler returns is not sent then. With a status, headers or cookies it is an HTTP response
+        (`caloric.HttpResponse`); `content_type` is otherwise that of the first piece. Raises `RuntimeError` at the
+        second call, and where the runtime is another one; what `HttpResponse` raises.
+        """
+        from caloric.streaming import open_stream
+
+        return open_stream(self, status, headers, cookies, content_type)
 
     def log(self, msg: object) -> None:
         """Write `msg` to the function's log as it is, without a line end."""

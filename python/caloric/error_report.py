@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from caloric._rust import encode_json
+from caloric._rust import decode_json, encode_json
 from caloric.errors import InitializationError
 from caloric.log_sink import in_json, log_sink
 
@@ -23,6 +24,8 @@ __all__ = ["ErrorReport", "report_exception", "report_fault", "report_initializa
 MAX_DOCUMENT = 256 * 1024
 # The platform's own limit for X-Ray's cause, after which it crops.
 MAX_XRAY_CAUSE = 64 * 1024
+# What the values of both trailers may take; with their names it is below 3.5 kB.
+MAX_TRAILERS = 3400
 _OWN_FOLDER = os.path.join(os.path.dirname(__file__), "")
 
 Frame = tuple[str, int, str, str | None]
@@ -45,6 +48,15 @@ def report_exception(error: BaseException, request_id: str) -> ErrorReport:
     return _report(document, error_type, frames)
 
 
+def log_aside(error: BaseException, request_id: str) -> None:
+    """Log what was raised beside an invocation's answer, which is what it is: in text with the request id, in JSON that
+    is there anyway.
+    """
+    trace = traceback.format_list(handler_frames(error.__traceback__))
+    document = _document(message_of(error), type(error).__name__, request_id, trace)
+    _log(document, details_of(error), aside=True)
+
+
 def report_fault(error_type: str, message: str, request_id: str) -> ErrorReport:
     """Log a `Runtime.*` fault of an invocation and return what is to be posted. It has no stack trace."""
     document = _document(message, error_type, request_id, [])
@@ -58,8 +70,8 @@ def report_initialization_error(error: BaseException) -> ErrorReport:
 
     logging.warning(
         "LAMBDA_WARNING: Unhandled exception. The handler could not be loaded, so Lambda is told that "
-        "initialization failed and this process ends; the same error is the answer to the invocation that "
-        "waits. What changes between runtime versions is listed at "
+        "initialization failed and this process ends. Where Lambda tries again within the invocation that waits, "
+        "and that fails too, the error is its answer. What changes between runtime versions is listed at "
         "https://docs.aws.amazon.com/lambda/latest/dg/runtimes-update.html\r"
     )
     if isinstance(error, InitializationError):
@@ -145,6 +157,34 @@ def fit_document(document: dict[str, Any]) -> bytes:
     return body
 
 
+def fit_trailers(report: ErrorReport) -> tuple[str, str]:
+    """Return the trailers of a streamed response that ended with an error: its type, and the document in base64.
+
+    AWS's Go code refuses trailers above 4 kB and then loses the environment: the stack trace is cut first, then the
+    message (spec runtime-api 2.2).
+    """
+    error_type = _crop(report.error_type, 256)
+    document = {**decode_json(report.body), "errorType": error_type}
+    message, stack_trace = document["errorMessage"], document["stackTrace"]
+    encoded = _base64(document)
+    for frames, characters in ((8, None), (4, None), (2, None), (0, None), (0, 1024), (0, 256), (0, 64)):
+        if len(encoded) + len(error_type.encode()) <= MAX_TRAILERS:
+            break
+        if len(stack_trace) > frames:
+            cut = f"  [{len(stack_trace) - frames} more frames]\n"
+            outer = frames // 2
+            inner = stack_trace[len(stack_trace) - (frames - outer) :]
+            document["stackTrace"] = [*stack_trace[:outer], cut, *inner]
+        if characters is not None:
+            document["errorMessage"] = _crop(message, characters)
+        encoded = _base64(document)
+    return error_type, encoded
+
+
+def _base64(document: dict[str, Any]) -> str:
+    return b2a_base64(encode_json(document), newline=False).decode()
+
+
 def _crop(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... [{len(text) - limit} more characters]"
 
@@ -202,20 +242,25 @@ def ascii_json(text: str) -> str:
     return "".join(chr(code) if code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
-def _log(document: dict[str, Any], details: dict[str, Any]) -> None:
+def _log(document: dict[str, Any], details: dict[str, Any], *, aside: bool = False) -> None:
     try:
-        log_sink.log_error(log_lines(document, details))
+        log_sink.log_error(log_lines(document, details, aside=aside))
     except (OSError, ValueError):
         # A closed stream, say: the error is reported all the same.
         pass
 
 
-def log_lines(document: dict[str, Any], details: dict[str, Any]) -> list[str]:
-    """Return the lines of an error's log record, without their ends: what is posted, and behind it what is not."""
+def log_lines(document: dict[str, Any], details: dict[str, Any], *, aside: bool = False) -> list[str]:
+    """Return the lines of an error's log record, without their ends: what is posted, and behind it what is not.
+
+    What is `aside` is no invocation's answer, and names the invocation.
+    """
     if in_json():
         timestamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return [encode_json({"timestamp": timestamp, "level": "ERROR", **document, **details}).decode()]
     head = ": ".join(part for part in (document["errorType"], document["errorMessage"]) if part)
+    if aside and document["requestId"]:
+        head = f"{document['requestId']} {head}"
     lines = [f"[ERROR] {head}", "Traceback (most recent call last):"]
     for entry in document["stackTrace"]:
         lines += [_unbreakable(line) for line in entry.splitlines()] or [""]

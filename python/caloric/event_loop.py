@@ -1,12 +1,93 @@
-"""Signals for event loops: handlers that user code registered with `loop.add_signal_handler` while the runtime waits
-for the next invocation and the loop does not run.
+"""The environment's event loop: `async` handlers and lifecycle hooks run on it, and so do the handlers that user code
+registered with `loop.add_signal_handler`, also between invocations. Imported only where there is one of those.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import select
 import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from types import TracebackType
+
+__all__ = ["run", "run_signal_handlers", "the_loop"]
+
+# The loop that was made here, where user code had none.
+_own: asyncio.AbstractEventLoop | None = None
+
+
+def the_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop on which user code that is `async` runs. It lives as long as the process.
+
+    It is the main thread's current one where user code has made that, otherwise uvloop's where that is installed.
+    """
+    global _own
+    loop = _idle_loop()
+    if loop is None:
+        if _own is None or _own.is_closed():
+            _own = _new_loop()
+        loop = _own
+        # asyncio.run() in a handler leaves the thread without one.
+        asyncio.set_event_loop(loop)
+    return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def run(awaitable: Awaitable[object]) -> None:
+    """Wait for what a hook is, on the environment's event loop. Raises what it raises.
+
+    A loop that is running cannot be entered again: a signal handler that has interrupted it gets a new loop, in a
+    thread of its own.
+    """
+    try:
+        if asyncio._get_running_loop() is not None:
+            _run_beside(awaitable)
+            return
+        the_loop().run_until_complete(_wait_for(awaitable))
+    except BaseException as error:
+        raise error.with_traceback(_own_frames(error.__traceback__, awaitable)) from error.__cause__
+
+
+def _run_beside(awaitable: Awaitable[object]) -> None:
+    failures: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            asyncio.run(_wait_for(awaitable))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(wait,), daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+async def _wait_for(awaitable: Awaitable[object]) -> object:
+    return await awaitable
+
+
+def _own_frames(trace: TracebackType | None, awaitable: Any) -> TracebackType | None:
+    """The frames from the coroutine's own on: those of asyncio say nothing about an error in it."""
+    code = getattr(awaitable, "cr_code", None)
+    own = trace
+    while own is not None and own.tb_frame.f_code is not code:
+        own = own.tb_next
+    return trace if own is None else own
 
 
 def run_signal_handlers(interrupted: bool) -> None:

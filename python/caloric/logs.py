@@ -45,16 +45,26 @@ def configure(client: "RuntimeClient") -> None:
     """Install the root handler; its records carry the ids of `client`'s invocation."""
     # Times are UTC for the whole process, also in formatters that user code makes.
     logging.Formatter.converter = time.gmtime
-    level = _level_of_environment()
-    kind = LambdaLoggerHandlerWithFrameType if in_json() or level else LambdaLoggerHandler
+    root = logging.getLogger()
+    set_level(root)
+    root.addHandler(root_handler(client))
+
+
+def root_handler(client: "RuntimeClient") -> logging.Handler:
+    """Return Lambda's handler; its records carry the ids of `client`'s invocation."""
+    kind = LambdaLoggerHandlerWithFrameType if in_json() or _level_of_environment() else LambdaLoggerHandler
     handler = kind(log_sink)
     handler.setFormatter(JsonFormatter() if in_json() else logging.Formatter(_TEXT_FORMAT, _TEXT_TIME))
     handler.addFilter(LambdaLoggerFilter(client))
-    root = logging.getLogger()
+    return handler
+
+
+def set_level(root: logging.Logger) -> None:
+    """Set the level that `AWS_LAMBDA_LOG_LEVEL` asks for, where it names one."""
+    level = _level_of_environment()
     # A name's number, or a text that says there is no such level.
     if isinstance(logging.getLevelName(level), int):
         root.setLevel(level)
-    root.addHandler(handler)
 
 
 def log_once(message: object, descriptor: int | None) -> None:

@@ -24,15 +24,25 @@ if TYPE_CHECKING:
 
 # As fast as no collection at all, and code that makes cycles without end does not run out of memory.
 _INIT_THRESHOLD = 100_000
+# Those before `bootstrap.py` changed them, if it has.
+_thresholds: tuple[int, int, int] | None = None
 
 # How the process was told to log. What user code makes of its environment later does not count, as with the peer.
 log_descriptor: int | None = None
 log_format = b""
 log_level = b""
 
+# The connection of this process, for what user code imports.
+client: RuntimeClient | None = None
 
-def main(argv: list[str]) -> "NoReturn":
-    """Run the handler that `argv[1]` names, or else the variable `_HANDLER`. Further arguments are ignored."""
+
+def main(argv: list[str], thresholds: tuple[int, int, int] | None = None) -> "NoReturn":
+    """Run the handler that `argv[1]` names, or else the variable `_HANDLER`. Further arguments are ignored.
+
+    `thresholds` are the collector's that the function is to have, where they are others now.
+    """
+    global _thresholds
+    _thresholds = thresholds
     handler_name = (
         argv[1] if len(argv) > 1 else environ.get(b"_HANDLER", b"").decode(errors="surrogateescape")
     )
@@ -46,21 +56,26 @@ def run(handler_name: str) -> "NoReturn":
 
     Raises `SystemExit` with 1 when initialisation failed (it has been reported then) or the Runtime API is gone.
     """
+    global client
     address = environ.get(b"AWS_LAMBDA_RUNTIME_API", b"").decode(errors="surrogateescape")
     if not address:
         _fail(
             "AWS_LAMBDA_RUNTIME_API is not set. Lambda sets it to the host:port of its Runtime API; to run a function "
             f"on this machine use: caloric invoke {handler_name}"
         )
+    if b"CALORIC_DEBUG" in environ:
+        from caloric.local.attach import wait_for_debugger
+
+        wait_for_debugger()
     sys.stdout = Unbuffered(sys.stdout)
     sys.stderr = Unbuffered(sys.stderr)
     _read_log_settings()
-    load: Callable[[str], Any] = _load_handler_without_collections
+    load: Callable[[str], Any] = _load_and_begin
     managed = b"AWS_LAMBDA_MAX_CONCURRENCY" in environ
     if managed:
         from caloric.workers import in_workers
 
-        load = in_workers(load)
+        load = in_workers(_load_handler_without_collections)
     python = ".".join(map(str, sys.version_info[:3]))
     client = RuntimeClient(address, f"caloric-python/{python}-{__version__}", worker=managed)
     if "awslambdaric" in sys.modules:
@@ -99,14 +114,26 @@ def run(handler_name: str) -> "NoReturn":
 
 
 def _serve(client: RuntimeClient, handler: "Any") -> "NoReturn":
-    unanswered = None if _HOOKABLE in sys.modules else client.run(handler)
-    # From here on a tool can change what the runtime does.
-    from caloric.compat import loop
+    if getattr(getattr(handler, "__code__", None), "co_flags", 0) & _ASYNCHRONOUS:
+        # Now, not during the first invocation. A handler that does not look like it is awaited all the same.
+        from caloric.asynchronous import on_loop
 
-    if unanswered is not None:
-        loop.answer(client, *unanswered)
+        handler = on_loop(handler)
+    while _HOOKABLE not in sys.modules:
+        unanswered = client.run(handler)
+        if _HOOKABLE in sys.modules:
+            # From here on a tool can change what the runtime does.
+            from caloric.compat import loop
+
+            loop.answer(client, *unanswered)
+        else:
+            from caloric.answers import answer
+
+            answer(client, *unanswered)
         # A large result must not stay in memory while the environment idles.
         del unanswered
+    from caloric.compat import loop
+
     loop.run(client, handler)
 
 
@@ -121,9 +148,22 @@ def _read_log_settings() -> None:
         log_descriptor = int(descriptor)
 
 
+def _load_and_begin(handler_name: str) -> "Any":
+    """Load the handler, and do what its lifecycle hooks ask for, if it has imported what they are registered with."""
+    handler = _load_handler_without_collections(handler_name)
+    if "caloric.lifecycle" in sys.modules:
+        from caloric.lifecycle import begin
+
+        if begin():
+            from caloric.shutdown import register_extension
+
+            register_extension(client)  # type: ignore[arg-type]
+    return handler
+
+
 def _load_handler_without_collections(handler_name: str) -> "Any":
     """Collect garbage hardly ever while modules are imported, and keep what they made out of later collections."""
-    thresholds = gc.get_threshold()
+    thresholds = _thresholds or gc.get_threshold()
     gc.set_threshold(_INIT_THRESHOLD, *thresholds[1:])
     try:
         return load_handler(handler_name)
@@ -207,6 +247,9 @@ class _ImportWatch:
 
         return find_spec_then(name, path, target, lambda: _configure_logging(self._client))
 
+
+# inspect's CO_COROUTINE and CO_ASYNC_GENERATOR.
+_ASYNCHRONOUS = 0x80 | 0x200
 
 # Imported by each module of `caloric.compat.awslambdaric` through which a tool can change what the runtime does.
 _HOOKABLE = "awslambdaric.lambda_runtime_marshaller"

@@ -1,7 +1,8 @@
 """SnapStart: the hooks around the snapshot, and the wait during which it is taken (spec runtime-api 5).
 
-Imported only where the platform takes a snapshot. Hooks are registered with AWS's package `snapshot_restore_py`, which
-is not imported here: where user code has not done so, there are none.
+Imported only where the platform takes a snapshot. Hooks are registered with AWS's package `snapshot_restore_py` or with
+`caloric.lifecycle`, neither of which is imported here: where user code has not done so, there are none. AWS's count as
+registered first: Caloric's run before them before the snapshot, and behind them after the restore.
 """
 
 import sys
@@ -24,7 +25,10 @@ def pass_through_snapshot(client: "RuntimeClient") -> None:
     Whatever a hook raises is logged and reported, and ends the process: raises `SystemExit` with 64 before the restore
     and 65 after it. Raises `caloric.errors.RuntimeApiError` when the report is not accepted.
     """
+    lifecycle = sys.modules.get("caloric.lifecycle")
     try:
+        if lifecycle is not None:
+            lifecycle.run_before_snapshot()
         hooks = _registered("get_before_snapshot")
         while hooks:
             # Taken off the list first: a hook that registers another one has it run next.
@@ -40,6 +44,8 @@ def pass_through_snapshot(client: "RuntimeClient") -> None:
         _reseed()
         for hook, args, kwargs in _registered("get_after_restore"):
             hook(*args, **kwargs)
+        if lifecycle is not None:
+            lifecycle.run_after_restore()
     except BaseException as error:
         client.post_restore_error("Runtime.AfterRestoreError", _document(error))
         raise SystemExit(_AFTER_RESTORE_FAILED) from None

@@ -32,16 +32,18 @@ _WINDOW_S = 60.0
 _FIRST_DELAY_S = 0.1
 
 _SIGCHLD, _SIGINT, _SIGTERM = 17, 2, 15
-# What a worker writes into the pipe of signals when its handler is loaded: no signal has this number.
-_LOADED = 0
+# What a worker writes into the pipe of signals when its handler is loaded, and has `on_shutdown` hooks: no signals have
+# these numbers.
+_LOADED, _LOADED_WITH_HOOKS = 0, 255
 
 
 def in_workers(load: "Callable[[str], Any]") -> "Callable[[str], Any]":
     """Return a function that loads a handler as `load` does, in as many worker processes as Lambda asks for.
 
-    It returns in the workers only. The process that calls it becomes their supervisor: when the last worker has ended
-    for good it ends too, by `SystemExit` or by the signal that ended them. With `CALORIC_PREFORK_IMPORT=1` the handler
-    is loaded before the workers are forked, and what `load` raises is raised once, here.
+    It returns in the workers only, in each of them after the `on_init` hooks. The process that calls it becomes their
+    supervisor: when the last worker has ended for good it ends too, by `SystemExit` or by the signal that ended them.
+    With `CALORIC_PREFORK_IMPORT=1` the handler is loaded before the workers are forked, and what `load` raises is
+    raised once, here.
 
     Raises `SystemExit` at once: 1 when `AWS_LAMBDA_MAX_CONCURRENCY` is no number, 0 when it asks for no worker.
     """
@@ -57,7 +59,8 @@ def in_workers(load: "Callable[[str], Any]") -> "Callable[[str], Any]":
         else:
             supervisor.become_worker()
             handler = load(name)
-        supervisor.tell_loaded()
+        lifecycle = sys.modules.get("caloric.lifecycle")
+        supervisor.tell_loaded(lifecycle is not None and lifecycle.begin())
         return handler
 
     return load_in_worker
@@ -132,6 +135,7 @@ class _Supervisor:
     def __init__(self, count: int) -> None:
         self._workers = [_Worker() for _ in range(count)]
         self._any_loaded = False
+        self._has_registered = False
         self._stopped_by = 0
         # Exit codes, negative for signals: of all workers since they were told to stop, else of the last one.
         self._codes: list[int] = []
@@ -151,14 +155,24 @@ class _Supervisor:
 
     # ---- in a worker -----------------------------------------------------------------------------------------------
 
-    def tell_loaded(self) -> None:
-        """Tell the supervisor that this worker's handler is loaded."""
-        posix.write(self._pipe[1], bytes([_LOADED]))
+    def tell_loaded(self, shutdown_hooks: bool) -> None:
+        """Tell the supervisor that this worker's handler is loaded.
+
+        With `shutdown_hooks` return when it has registered an extension, of which there is one for all workers: that is
+        to happen before any of them asks for an invocation.
+        """
+        posix.write(self._pipe[1], bytes([_LOADED_WITH_HOOKS if shutdown_hooks else _LOADED]))
         posix.close(self._pipe[1])
+        if shutdown_hooks:
+            # Nothing is ever written: it ends when the supervisor closes its end.
+            posix.read(self._registered[0], 1)
+        posix.close(self._registered[0])
 
     def _stop_watching_signals(self) -> None:
         _signal.set_wakeup_fd(self._original_wakeup)
         posix.close(self._pipe[0])
+        if not self._has_registered:
+            posix.close(self._registered[1])
         for number, action in self._original.items():
             if number == _SIGINT and action is _signal.default_int_handler:
                 # Ctrl-C in a terminal reaches every process: as many tracebacks would say nothing.
@@ -174,6 +188,7 @@ class _Supervisor:
         self._pipe = posix.pipe()
         for end in self._pipe:
             posix.set_blocking(end, False)
+        self._registered = posix.pipe()
         self._original_wakeup = _signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         signals = (_SIGCHLD, _SIGINT, _SIGTERM)
         self._original = {number: _signal.signal(number, _do_nothing) for number in signals}
@@ -220,12 +235,22 @@ class _Supervisor:
         for number in numbers:
             if number in (_SIGINT, _SIGTERM):
                 self._stop(number)
-            elif number == _LOADED and not self._any_loaded:
-                self._any_loaded = True
-                for worker in self._workers:
-                    # It failed to load what another one could.
-                    if not worker.pid and worker.due is None and not self._stopped_by:
-                        worker.schedule()
+            elif number in (_LOADED, _LOADED_WITH_HOOKS):
+                if not self._any_loaded:
+                    self._any_loaded = True
+                    for worker in self._workers:
+                        # It failed to load what another one could.
+                        if not worker.pid and worker.due is None and not self._stopped_by:
+                            worker.schedule()
+                if number == _LOADED_WITH_HOOKS and not self._has_registered:
+                    self._register_extension()
+
+    def _register_extension(self) -> None:
+        from caloric.shutdown import register_extension
+
+        register_extension(runtime.client)  # type: ignore[arg-type]
+        self._has_registered = True
+        posix.close(self._registered[1])
 
     def _stop(self, number: int) -> None:
         """Pass the signal on. What ends from now on is not replaced."""

@@ -153,8 +153,8 @@ def xray_paths(look: Look) -> Texts | None:
     return json.dumps({**theirs, "paths": own["paths"]}), json.dumps(own)
 
 
-def orjson_knows(look: Look) -> Texts | None:
-    """An error's post becomes a response's."""
+def becomes_a_response(look: Look) -> Texts | None:
+    """A MarshalError's post becomes a response's, whose body is the one that the case says."""
     if look.name == "calls":
         return look.peer.replace("/error over", "/response over"), look.ours
     if "Runtime.MarshalError" not in look.peers_run["1 body"] or not look.our_run["1 body"]:
@@ -168,6 +168,32 @@ def orjson_knows(look: Look) -> Texts | None:
     if look.name == "1 header lambda-runtime-function-xray-error-cause":
         return ("", "") if not look.ours else None
     return None
+
+
+_STREAM_HEADERS = {
+    "1 header lambda-runtime-function-response-mode": "streaming",
+    "1 header transfer-encoding": "chunked",
+    "1 header trailer": "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+}
+
+
+def becomes_a_stream(look: Look) -> Texts | None:
+    """The same, and the response streams."""
+    if look.name in _STREAM_HEADERS:
+        return ("", "") if (look.peer, look.ours) == ("", _STREAM_HEADERS[look.name]) else None
+    if look.name == "1 header content-type":
+        return ("", "") if look.peer == "application/json" and as_pinned(look) else None
+    return becomes_a_response(look)
+
+
+def becomes_awaited(look: Look) -> Texts | None:
+    """The same, where the peer warns of a coroutine that nobody awaits."""
+    if look.name == "stderr":
+        warning = (
+            r"\S+: RuntimeWarning: coroutine '\w+' was never awaited\n(?:  [^\n]*\n)?RuntimeWarning: [^\n]*\n"
+        )
+        return ("", "") if re.fullmatch(warning, look.peer) and not look.ours else None
+    return becomes_a_response(look)
 
 
 def as_pinned(look: Look) -> bool:
@@ -759,7 +785,31 @@ DIFFERENCES: Sequence[Difference] = (
         peer="`Runtime.MarshalError` for dataclasses, datetimes, UUIDs, enumerations and numpy's types",
         ours="written as JSON where `orjson` is installed with the function; otherwise the same error",
         why="An addition.",
-        rule=orjson_knows,
+        rule=becomes_a_response,
+    ),
+    Difference(
+        "context-additions",
+        area=RESULTS,
+        peer="the context has the attributes that AWS documents",
+        ours="it has `after_response` and `open_stream` too",
+        why="An addition (handlers.md).",
+        pins={r"\d+ body": ("", r'"(after_response|open_stream)",')},
+    ),
+    Difference(
+        "streams",
+        area=RESULTS,
+        peer="`Runtime.MarshalError` for a generator, an async generator or another iterator",
+        ours="a streamed response, item by item",
+        why="An addition. On the peer such a handler never worked.",
+        rule=becomes_a_stream,
+    ),
+    Difference(
+        "awaits",
+        area=RESULTS,
+        peer="`Runtime.MarshalError` for a coroutine, and so for every `async def` handler",
+        ours="it is awaited, on one event loop for the life of the process",
+        why="An addition. On the peer such a handler never worked.",
+        rule=becomes_awaited,
     ),
     Difference(
         "lone-surrogates",

@@ -67,7 +67,6 @@ def python_value(event, context):
         "lone surrogate": "\ud800",
         "set": {1},
         "object": TeapotError(),
-        "generator": (n for n in ()),
         "complex": [{"deep": 1j}],
         "tuple key": {(1, 2): 3},
         "loop": loop,

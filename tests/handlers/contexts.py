@@ -9,6 +9,7 @@ import subprocess
 import time
 
 kept = []
+ADDED = ("after_response", "open_stream")
 
 
 def fields(value):
@@ -29,7 +30,8 @@ def describe(event, context):
         "type": type(context).__name__,
         "vars": attributes(context),
         "order": list(vars(context)),
-        "public": [name for name in dir(context) if not name.startswith("_")],
+        # Caloric's additions are in docs/handlers.md.
+        "public": [name for name in dir(context) if not name.startswith("_") and name not in ADDED],
         "repr": repr(context),
         "str": str(context),
         "w3c": context.w3c(),

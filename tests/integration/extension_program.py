@@ -51,12 +51,26 @@ class Sink(BaseHTTPRequestHandler):
 
 identifier = ""
 note("environ", dict(os.environ))
+note("pid", os.getpid())
+note(
+    "process",
+    {
+        "arguments": int(sys.argv[3]),
+        "folder": os.getcwd(),
+        "leads its group": os.getpgrp() == os.getpid(),
+        "input": os.readlink("/proc/self/fd/0"),
+        "one output": os.fstat(1).st_ino == os.fstat(2).st_ino,
+    },
+)
 if mode == "exit-at-start":
     print("no configuration", file=sys.stderr, flush=True)
     sys.exit(3)
-events = ["INVOKE"] if mode == "deaf" else ["INVOKE", "SHUTDOWN"]
+events = {"deaf": ["INVOKE"], "managed": ["SHUTDOWN"]}.get(mode, ["INVOKE", "SHUTDOWN"])
+called = name.upper() if mode == "other-name" else name
+if called != name:
+    events = []
 status, answer, identifier = call(
-    "POST", "/2020-01-01/extension/register", {"events": events}, {"Lambda-Extension-Name": name}
+    "POST", "/2020-01-01/extension/register", {"events": events}, {"Lambda-Extension-Name": called}
 )
 note("registered", answer)
 if mode == "init-error":
@@ -67,11 +81,23 @@ if mode == "init-error":
         {"Lambda-Extension-Function-Error-Type": "Extension.NoConfig"},
     )
     sys.exit(1)
-if mode == "telemetry":
+if mode == "last-words":
+    import socket
+
+    print("bye", end="", flush=True)
+    host, _, port = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /2020-01-01/extension/exit/error HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+            b"Lambda-Extension-Identifier: %b\r\nLambda-Extension-Function-Error-Type: A.B\r\n\r\n{}"
+            % identifier.encode()
+        )
+        os._exit(1)
+if mode in ("telemetry", "managed"):
     sink = HTTPServer(("127.0.0.1", 0), Sink)
     threading.Thread(target=sink.serve_forever, daemon=True).start()
     subscription = {
-        "schemaVersion": "2022-12-13",
+        "schemaVersion": "2025-01-29" if mode == "managed" else "2022-12-13",
         "types": ["platform", "function", "extension"],
         "buffering": {"timeoutMs": 25},
         "destination": {"protocol": "HTTP", "URI": f"http://sandbox.localdomain:{sink.server_port}/events"},
@@ -83,7 +109,13 @@ while True:
     if event["eventType"] == "SHUTDOWN":
         if mode == "stubborn":
             threading.Event().wait()
+        if mode == "wait-for-file":
+            while not os.path.exists(os.environ["WAIT_FOR"]):
+                pass
+            note("survived", None)
         sys.exit(0)
     print(f"working on {event['requestId']}", flush=True)
     if mode == "crash":
         os._exit(7)
+    if mode == "large":
+        memory = bytearray(os.urandom(1 << 20)) * 300

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 import time
 from pathlib import Path
@@ -17,14 +16,14 @@ from caloric._rust import ExecutionEnvironment
 from caloric.cli.options import FAST_WAY_IN
 from caloric.local.extensions import extension_environment, launch_extensions
 from caloric.local.process import function_environment, supervise
+from tests.freezers import is_frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import WriteFunction
+    from tests.conftest import MakeExtension, WriteFunction
 
 CALORIC = str(Path(sysconfig.get_path("scripts")) / "caloric")
-PROGRAM = Path(__file__).with_name("extension_program.py")
 
 HANDLER = """
     import os, time
@@ -37,26 +36,6 @@ HANDLER = """
             time.sleep(60)
         return event
 """
-
-
-class MakeExtension(Protocol):
-    """The type of the `make_extension` fixture."""
-
-    def __call__(self, name: str, mode: str) -> Path: ...
-
-
-@pytest.fixture
-def make_extension(tmp_path: Path) -> MakeExtension:
-    """Return a function that writes the executable of an extension and returns its path."""
-
-    def make(name: str, mode: str) -> Path:
-        path = tmp_path / "extensions" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{PROGRAM}" "$0" {mode}\n', encoding="utf-8")
-        path.chmod(0o755)
-        return path
-
-    return make
 
 
 class Function:
@@ -157,25 +136,76 @@ def test_an_extension_sees_the_functions_variables_but_not_all(
     assert variables["AWS_LAMBDA_FUNCTION_NAME"] == "test_function"
     assert variables["AWS_LAMBDA_RUNTIME_API"] == environment.environment.address
     assert "JOURNAL" in variables
+    assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "on-demand"
+    assert variables["TZ"] == ":UTC"
     hidden = {"_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_LOG_GROUP_NAME"}
     assert not hidden & set(variables)
 
 
+def test_an_extension_is_started_as_on_aws(function: MakeFunction, make_extension: MakeExtension) -> None:
+    environment = function(make_extension("observer", "events"))
+    environment.environment.invoke(b"1")
+    assert environment.notes("process") == [
+        {
+            "arguments": 0,
+            "folder": os.getcwd(),
+            "leads its group": True,
+            "input": "/dev/null",
+            "one output": True,
+        }
+    ]
+
+
+def test_a_link_is_an_extension_of_its_own_name(
+    function: MakeFunction, make_extension: MakeExtension, tmp_path: Path
+) -> None:
+    link = tmp_path / "observer"
+    link.symlink_to(make_extension("program", "events"))
+    environment = function(link)
+    environment.environment.invoke(b"1")
+    assert len(environment.events("INVOKE")) == 1
+
+
+def test_an_extension_that_registers_under_another_name_is_not_the_one_that_is_waited_for(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("observer", "other-name"), init_timeout_ms=1500, timeout_ms=1500)
+    result = environment.environment.invoke(b"1")
+    assert result.error_type == "Sandbox.Timedout"
+    assert b"EXTENSION\tName: observer\tState: Started\tEvents: []\n" in result.log
+
+
 def test_the_hidden_variables_are_those_of_the_documentation() -> None:
-    function = dict.fromkeys(
-        (
-            "AWS_EXECUTION_ENV",
-            "AWS_LAMBDA_LOG_STREAM_NAME",
-            "AWS_XRAY_CONTEXT_MISSING",
-            "AWS_XRAY_DAEMON_ADDRESS",
-            "_AWS_XRAY_DAEMON_PORT",
-            "_X_AMZN_TRACE_ID",
-            "AWS_REGION",
-            "AWS_ACCESS_KEY_ID",
-        ),
-        "x",
-    )
-    assert extension_environment(function) == {"AWS_REGION": "x", "AWS_ACCESS_KEY_ID": "x"}
+    hidden = [
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_XRAY_CONTEXT_MISSING",
+        "AWS_XRAY_DAEMON_ADDRESS",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+        "_AWS_XRAY_DAEMON_ADDRESS",
+        "_AWS_XRAY_DAEMON_PORT",
+        "_HANDLER",
+        "_LAMBDA_TELEMETRY_LOG_FD",
+        "_X_AMZN_TRACE_ID",
+        "_MINE",
+    ]
+    visible = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_RUNTIME_API",
+        "TZ",
+        "MINE",
+    ]
+    assert list(extension_environment(dict.fromkeys([*hidden, *visible], "x"))) == visible
 
 
 def test_telemetry_tells_of_everything_in_order(
@@ -228,6 +258,31 @@ def test_what_is_told_while_frozen_arrives_with_the_next_invocation(
     assert reports == [result.request_id for result in results], "none is lost and none comes twice"
 
 
+def test_an_extension_stands_still_between_invocations(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("observer", "events"))
+    for number in range(3):
+        environment.environment.invoke(b"1")
+        assert len(environment.events("INVOKE")) == number + 1
+        (pid,) = environment.notes("pid")
+        deadline = time.monotonic() + 20
+        while not is_frozen(pid):
+            assert time.monotonic() < deadline, "it is not frozen"
+            time.sleep(0.01)
+    environment.close()
+    assert environment.events("SHUTDOWN"), "it goes on for its end"
+
+
+def test_an_extension_shares_the_functions_memory(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("greedy", "large"), memory_size_mb=256)
+    result = environment.environment.invoke(b'"hang"')
+    assert result.error_type == "Runtime.OutOfMemory"
+    assert result.max_memory_used_mb == 256
+
+
 # ---- the end -----------------------------------------------------------------------------------------------------
 
 
@@ -273,8 +328,60 @@ def test_a_failed_invocation_ends_the_extensions_and_the_next_one_starts_them_an
     environment = function(make_extension("observer", "events"), timeout_ms=3000, init_timeout_ms=30_000)
     assert environment.environment.invoke(event).error_type == error_type
     assert [event["shutdownReason"] for event in environment.events("SHUTDOWN")] == [reason]
-    assert environment.environment.invoke(b'"again"').payload == b'"again"'
+    # All of them start within this invocation.
+    assert environment.environment.invoke(b'"again"', timeout_ms=30_000).payload == b'"again"'
     assert len(environment.notes("registered")) == 2
+
+
+INTERNAL = """
+    import http.client, json, os, signal, sys, threading
+
+    def call(method, path, body, **headers):
+        connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+        connection.request(method, "/2020-01-01/extension" + path, body, headers)
+        return connection.getresponse()
+
+    def note(kind, value):
+        with open(os.environ["JOURNAL"], "a") as journal:
+            journal.write(json.dumps(["internal", kind, value]) + "\\n")
+
+    def on_sigterm(*_):
+        note("ended", None)
+        sys.exit(0)
+
+    def poll():
+        while True:
+            headers = {"Lambda-Extension-Identifier": identifier}
+            note("event", json.loads(call("GET", "/event/next", None, **headers).read()))
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    name = {"Lambda-Extension-Name": "internal", "Lambda-Extension-Accept-Feature": "accountId"}
+    answer = call("POST", "/register", '{"events": ["INVOKE"]}', **name)
+    identifier = answer.getheader("Lambda-Extension-Identifier")
+    note("registered", json.loads(answer.read()))
+    threading.Thread(target=poll, daemon=True).start()
+
+    def handler(event, context):
+        return event
+"""
+
+
+def test_an_internal_extension_gets_invocations_and_its_process_a_signal(
+    write_function: WriteFunction, tmp_path: Path
+) -> None:
+    environment = Function(write_function(INTERNAL), tmp_path / "journal", [], timeout_ms=20_000)
+    first = environment.environment.invoke(b'"one"')
+    second = environment.environment.invoke(b'"two"')
+    environment.close()
+    assert [event["requestId"] for event in environment.events("INVOKE")] == [
+        first.request_id,
+        second.request_id,
+    ]
+    (registered,) = environment.notes("registered")
+    assert registered["accountId"] == environment.environment.function_arn.split(":")[4]
+    assert b"EXTENSION\tName: internal\tState: Ready\tEvents: [INVOKE]\n" in first.log
+    assert environment.notes("ended") == [None]
+    assert not environment.events("SHUTDOWN")
 
 
 # ---- failures ----------------------------------------------------------------------------------------------------
@@ -285,6 +392,7 @@ def test_a_failed_invocation_ends_the_extensions_and_the_next_one_starts_them_an
     [
         ("exit-at-start", "Extension.Crash", "exit status 3"),
         ("init-error", "Extension.InitError", "exit status 1"),
+        ("last-words", "Extension.ExitError", "exit status 1"),
         ("crash", "Extension.Crash", "exit status 7"),
     ],
 )
@@ -299,7 +407,9 @@ def test_an_extension_that_fails_is_the_error_of_the_invocation(
     }
     assert result.log.decode().endswith(f"\tStatus: error\tError Type: {error_type}\n")
     if mode == "exit-at-start":
-        assert b"[bad] no configuration\n" in result.extension_log
+        assert result.extension_log.count(b"[bad] no configuration\n") == 2, "init is tried twice"
+    if mode == "last-words":
+        assert b"[bad] bye\n" in result.extension_log, "without a line end, too"
     if mode == "init-error":
         assert (
             b"\tState: InitError\tEvents: [INVOKE, SHUTDOWN]\tError Type: Extension.NoConfig\n" in result.log
@@ -317,6 +427,20 @@ def test_an_extension_that_cannot_be_executed_is_a_launch_error(
     assert f"fork/exec {broken}: no such file or directory".encode() in result.payload
 
 
+def test_a_file_that_may_not_be_executed_is_a_launch_error(
+    function: MakeFunction, make_extension: MakeExtension, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program", encoding="utf-8")
+    environment = function(make_extension("healthy", "telemetry"), plain)
+    result = environment.environment.invoke(b"1")
+    assert json.loads(result.payload)["errorType"] == "Extension.LaunchError"
+    assert f"fork/exec {plain}: permission denied".encode() in result.payload
+    line = b"EXTENSION\tName: plain\tState: LaunchError\tEvents: []\tError Type: PermissionDenied\n"
+    assert line in result.log
+    assert not environment.events("INVOKE")
+
+
 @pytest.mark.parametrize(
     ("extensions", "message"),
     [
@@ -328,6 +452,57 @@ def test_an_extension_that_cannot_be_executed_is_a_launch_error(
 def test_extensions_that_are_not_possible_are_refused(extensions: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExecutionEnvironment(extensions=extensions)
+
+
+# ---- Managed Instances -------------------------------------------------------------------------------------------
+
+
+def test_on_managed_instances_an_extension_gets_telemetry_and_shutdown(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("observer", "managed"), max_concurrency=2, timeout_ms=30_000)
+    results = [environment.environment.invoke(event) for event in (b'"one"', b'"two"')]
+    assert [result.payload for result in results] == [b'"one"', b'"two"']
+    assert b"EXTENSION\tName: observer\tState: Ready\tEvents: [SHUTDOWN]\nSTART " in results[0].log
+    environment.close()
+    assert not environment.events("INVOKE")
+    assert [event["shutdownReason"] for event in environment.events("SHUTDOWN")] == ["spindown"]
+    assert environment.notes("subscribed") == [[200, "OK"]]
+    told = environment.notes("telemetry")
+    assert [event["type"] for event in told if event["type"].startswith("platform.")] == [
+        "platform.initStart",
+        "platform.telemetrySubscription",
+        "platform.initRuntimeDone",
+        "platform.extension",
+        "platform.initReport",
+        *["platform.start", "platform.report"] * 2,
+    ]
+    assert told[0]["record"]["initializationType"] == "lambda-managed-instances"
+    (variables,) = environment.notes("environ")
+    assert variables["AWS_LAMBDA_INITIALIZATION_TYPE"] == "lambda-managed-instances"
+    reports = [event["record"] for event in told if event["type"] == "platform.report"]
+    assert [report["requestId"] for report in reports] == [result.request_id for result in results]
+    assert [list(report["metrics"]) for report in reports] == [["durationMs"]] * 2
+
+
+def test_on_managed_instances_an_extension_that_fails_is_the_error_of_init(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("bad", "exit-at-start"), max_concurrency=2)
+    result = environment.environment.invoke(b"1")
+    assert result.error_type == "Extension.Crash"
+    assert result.log.count(b"INIT_REPORT") == 1, "nothing is run again"
+    assert b"[bad] no configuration\n" in result.extension_log
+
+
+def test_on_managed_instances_nobody_may_ask_for_invocations(
+    function: MakeFunction, make_extension: MakeExtension
+) -> None:
+    environment = function(make_extension("observer", "events"), max_concurrency=2, init_timeout_ms=4000)
+    environment.environment.invoke(b"1")
+    registered = environment.notes("registered")
+    assert registered
+    assert registered[0]["errorType"] == "Extension.InvalidEventType"
 
 
 # ---- the command line --------------------------------------------------------------------------------------------
@@ -375,7 +550,7 @@ def test_invoke_shows_the_extensions_log_in_its_document(
     document = json.loads(done.stdout)
     assert done.returncode == 1
     assert document["error"]["errorType"] == "Extension.Crash"
-    assert document["extensionLogs"] == "[bad] no configuration\n"
+    assert document["extensionLogs"] == "[bad] no configuration\n" * 2
 
 
 def test_an_extension_that_cannot_be_started_is_the_users_mistake(
@@ -399,3 +574,17 @@ def test_an_extension_that_cannot_be_started_is_the_users_mistake(
         done = caloric("invoke", "app.handler", *arguments, cwd=root)
         assert (done.returncode, done.stdout) == (2, b"")
         assert message in done.stderr.decode(), done.stderr
+
+
+@pytest.mark.parametrize("source", ["option", "layer"])
+def test_extensions_and_several_invocations_at_once_go_together(
+    write_function: WriteFunction, make_extension: MakeExtension, tmp_path: Path, source: str
+) -> None:
+    path = make_extension("observer", "managed")
+    given = ["--extension", str(path)] if source == "option" else ["--layer", str(path.parent.parent)]
+    arguments = ["--max-concurrency", "2", "--timeout", "30", "--event", '"hi"', *given]
+    journal = str(tmp_path / "journal")
+    done = caloric("invoke", "app.handler", *arguments, cwd=write_function(HANDLER), JOURNAL=journal)
+    assert (done.returncode, done.stdout) == (0, b'"hi"\n'), done.stderr
+    assert b"EXTENSION\tName: observer\tState: Ready\tEvents: [SHUTDOWN]" in done.stderr
+    assert '"shutdownReason": "spindown"' in Path(journal).read_text(encoding="utf-8")

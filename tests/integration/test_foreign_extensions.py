@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.parts import foreign
+from tests.parts import ROOT, PartsMissingError, foreign
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -99,3 +99,76 @@ def test_the_internal_extension_alone_gives_the_runtime_its_half_second(tmp_path
     assert (run.returncode, run.stdout) == (0, b"{}\n"), run.stderr.decode()
     (request_id,) = request_ids(run.stderr.decode().splitlines())
     assert f"internal extension: {request_id}\n" in run.stderr.decode()
+
+
+def web_adapter() -> Path:
+    """Return AWS's Lambda Web Adapter, which is published with its program and built as it is."""
+    path = ROOT / ".cache/web-adapter/bin/lambda-adapter"
+    if not path.is_file():
+        raise PartsMissingError(f"{path} is missing: run `make test`, or `tools/setup parts`")
+    return path
+
+
+WEB_APPLICATION = """
+    import http.server, json, os, signal, sys
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            print("web:", self.path, flush=True)
+            body = json.dumps({"path": self.path}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    def stop(number, frame):
+        print("web: the end", flush=True)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    http.server.HTTPServer(("127.0.0.1", int(os.environ["AWS_LWA_PORT"])), Handler).serve_forever()
+"""
+
+
+def test_awss_web_adapter_serves_a_web_application_in_place_of_a_runtime(
+    write_function: WriteFunction,
+) -> None:
+    # The extension polls the Runtime API; the process that stands where the runtime would is a web server.
+    folder = write_function(WEB_APPLICATION, "web.py")
+    (folder / "event.json").write_text(
+        json.dumps(
+            {
+                "version": "2.0",
+                "rawPath": "/greet",
+                "rawQueryString": "name=Ada",
+                "headers": {"host": "example.com"},
+                "requestContext": {
+                    "http": {"method": "GET", "path": "/greet"},
+                    "requestId": "r",
+                    "stage": "$default",
+                },
+                "isBase64Encoded": False,
+            }
+        ),
+        encoding="utf-8",
+    )
+    command = [CALORIC, "invoke", "handler", "--event", "@event.json", "--repeat", "3", "--timeout", "20"]
+    options = ["--extension", str(web_adapter()), "--env", f"AWS_LWA_PORT={free_port()}"]
+    run = subprocess.run(
+        [*command, *options, "--runtime", f"{sys.executable} web.py"],
+        cwd=folder,
+        capture_output=True,
+        timeout=50,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr.decode()
+    answers = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [answer["statusCode"] for answer in answers] == [200] * 3
+    assert [json.loads(answer["body"]) for answer in answers] == [{"path": "/greet?name=Ada"}] * 3
+    log = run.stderr.decode().splitlines()
+    assert "EXTENSION\tName: lambda-adapter\tState: Ready\tEvents: []" in log
+    assert log.count("web: /greet?name=Ada") == 3
+    assert "web: the end" in log, "the application gets SIGTERM, since there is an extension"

@@ -111,6 +111,37 @@ def test_extensions_in_a_layer_are_started(write_function: WriteFunction, tmp_pa
     assert any(line.startswith("[watcher] watched") and "INVOKE" in line for line in log)
 
 
+def test_a_layer_can_switch_all_extensions_off(write_function: WriteFunction, tmp_path: Path) -> None:
+    extension = tmp_path / "layer/extensions/watcher"
+    extension.parent.mkdir(parents=True)
+    extension.write_text(WATCHER)
+    extension.chmod(0o755)
+    (tmp_path / "layer/disable-extensions-jwigqn8j").touch()
+    folder = write_function("""
+        import os
+        from http.client import HTTPConnection
+
+        def handler(event, context):
+            answers = []
+            for method, path in (
+                ("POST", "/2020-01-01/extension/register"),
+                ("GET", "/2020-01-01/extension/event/next"),
+                ("POST", "/2020-01-01/extension/init/error"),
+                ("PUT", "/2022-07-01/telemetry"),
+                ("PUT", "/2020-08-15/logs"),
+            ):
+                api = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+                api.request(method, path, "{}", {"Lambda-Extension-Name": "internal"})
+                answer = api.getresponse()
+                answers.append([answer.status, answer.read().decode()])
+            return answers
+    """)
+    command = ["invoke", "app.handler", "--layer", str(tmp_path / "layer"), "--extension", str(extension)]
+    result, log = run(*command, folder=folder, machines=tmp_path / "tmp")
+    assert result == [[404, ""]] * 5
+    assert [line.split(" ")[0] for line in log] == ["START", "END", "REPORT"]
+
+
 def test_an_extension_that_cannot_be_executed_is_a_mistake(tmp_path: Path) -> None:
     extension = tmp_path / "layer/extensions/watcher"
     extension.parent.mkdir(parents=True)

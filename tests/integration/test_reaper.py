@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,12 +18,13 @@ import pytest
 from caloric._rust import ExecutionEnvironment
 from caloric.cli.options import FAST_WAY_IN
 from caloric.local.process import function_environment, supervise
+from tests.freezers import FREEZERS, groups, is_frozen, skip_unless_usable
 from tests.runtimes import environment as variables_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.conftest import WriteFunction
+    from tests.conftest import MakeExtension, WriteFunction
 
 CALORIC = str(Path(sysconfig.get_path("scripts")) / "caloric")
 # A stopped child, and a grandchild that left its parent, its session and its process group; both ignore all they can.
@@ -75,6 +77,26 @@ environment.invoke(b'"%s"' % where.encode())
 """
 
 
+# What one with an extension might look like when it is killed between two invocations.
+FROZEN = """
+import os, sys, time
+from caloric._rust import ExecutionEnvironment
+from caloric.local.extensions import launch_extensions
+from caloric.local.process import function_environment, supervise
+
+where, extension, *command = sys.argv[1:]
+environment = ExecutionEnvironment(timeout_ms=60_000, extensions=["observer"])
+variables = function_environment(environment, user={"JOURNAL": os.environ["JOURNAL"]})
+launch_extensions(environment, {"observer": extension}, variables)
+supervise(environment, command, variables)
+pids = environment.invoke(b"0").payload.decode()
+with open(where + "~", "w") as file:
+    file.write(pids.strip("[]").replace(",", " "))
+os.rename(where + "~", where)
+time.sleep(600)
+"""
+
+
 def is_there(pid: int) -> bool:
     """Whether the process is there and has not ended."""
     try:
@@ -85,6 +107,16 @@ def is_there(pid: int) -> bool:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one."""
+    children = [
+        int(child)
+        for path in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in path.read_text(encoding="ascii").split()
+    ]
+    return [*children, *(each for child in children for each in descendants(child))]
 
 
 def name_of(pid: int) -> str:
@@ -165,6 +197,33 @@ def test_killing_the_parent_leaves_nothing_behind(
         wait_until(lambda: all_gone([*pids, reaper]))
 
 
+@pytest.mark.parametrize("freezer", FREEZERS)
+def test_killing_the_parent_of_a_frozen_environment_leaves_nothing_behind(
+    freezer: str, write_function: WriteFunction, tmp_path: Path, make_extension: MakeExtension
+) -> None:
+    skip_unless_usable(freezer)
+    folder, where = write_function(FAMILY), tmp_path / "pids"
+    command = [sys.executable, "-c", FROZEN, str(where), str(make_extension("observer", "events"))]
+    variables = variables_for("")
+    del variables["AWS_LAMBDA_RUNTIME_API"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    variables |= {"TMPDIR": str(temporary), "CALORIC_FREEZER": freezer, "JOURNAL": str(tmp_path / "journal")}
+    with subprocess.Popen([*command, *FAST_WAY_IN, "app.handler"], cwd=folder, env=variables) as parent:
+        wait_until(where.exists)
+        family = [int(pid) for pid in where.read_text(encoding="ascii").split()]
+        # The child that the function has stopped is none of theirs.
+        wait_until(lambda: all(map(is_frozen, family)))
+        pids = descendants(parent.pid)
+        assert len(pids) == 2 + len(family) + 1, "two reapers, the function's, the extension"
+        assert len(groups(parent.pid)) == (freezer != "signals")
+        assert list(temporary.iterdir())
+        parent.kill()
+        wait_until(lambda: all_gone(pids))
+    wait_until(lambda: not groups(parent.pid))
+    wait_until(lambda: not list(temporary.iterdir()))
+
+
 def test_a_fork_of_the_parent_does_not_keep_the_processes_alive(
     write_function: WriteFunction, tmp_path: Path
 ) -> None:
@@ -184,11 +243,17 @@ def test_a_fork_of_the_parent_does_not_keep_the_processes_alive(
 
 
 def test_the_program_goes_with_its_reaper(environment: ExecutionEnvironment) -> None:
-    runtime = json.loads(environment.invoke(b"0").payload)[0]
-    os.kill(parent_of(runtime), signal.SIGKILL)
-    wait_until(lambda: not is_there(runtime))
-    # The first may still have been handed to the process that ended.
-    wait_until(lambda: environment.invoke(b"1").function_error is None)
+    runtime, *children = json.loads(environment.invoke(b"0").payload)
+    try:
+        os.kill(parent_of(runtime), signal.SIGKILL)
+        wait_until(lambda: not is_there(runtime))
+        # The first may still have been handed to the process that ended.
+        wait_until(lambda: environment.invoke(b"1").function_error is None)
+    finally:
+        # The reaper would have, and nobody else is there for it.
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 def test_ctrl_c_in_a_terminal_is_not_for_the_reaper(environment: ExecutionEnvironment) -> None:
@@ -222,38 +287,3 @@ def test_variables_for_the_dynamic_linker_are_the_functions_alone(
             assert json.loads(environment.invoke(b"0").payload) == ["/no/such/library.so", ""]
     # The linker complains once for each program that is executed: the runtime, not the reaper.
     assert output.read_text().count("/no/such/library.so") == 1
-
-
-def test_a_hundred_environments_leave_nothing_behind(write_function: WriteFunction) -> None:
-    folder = str(write_function("def handler(event, context): return event"))
-
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    def children() -> list[str]:
-        paths = Path("/proc/self/task").glob("*/children")
-        return [pid for path in paths for pid in path.read_text(encoding="ascii").split()]
-
-    def run(count: int) -> None:
-        environments = [ExecutionEnvironment(timeout_ms=30_000) for _ in range(count)]
-        processes = [
-            supervise(
-                environment,
-                [*FAST_WAY_IN, "app.handler"],
-                function_environment(environment, task_root=folder),
-                cwd=folder,
-            )
-            for environment in environments
-        ]
-        for environment in environments:
-            assert environment.invoke(b"7").payload == b"7"
-        for environment, process in zip(environments, processes, strict=True):
-            environment.close()
-            assert process.join(10)
-
-    run(1)
-    before, others = descriptors(), children()
-    run(100)
-    # Connections are closed by the endpoint's thread, a moment later.
-    wait_until(lambda: descriptors() <= before)
-    assert children() == others

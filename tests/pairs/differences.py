@@ -14,7 +14,7 @@ class EndpointFacts(NamedTuple):
 
     marks_function_errors: bool
     timeout: bytes
-    """Pattern of the payload after a timeout of one second."""
+    """Pattern of the payload after a timeout of three seconds."""
     too_large: str
     """Pattern of the message when a response of 7 000 002 bytes was too large."""
     log_group_name: str
@@ -29,7 +29,7 @@ ENDPOINTS = {
         # failed to start or ended.
         marks_function_errors=False,
         # Plain text, status 200 (1.10): not what the service says, so not copied by us.
-        timeout=rb"Task timed out after 1\.00 seconds",
+        timeout=rb"Task timed out after 3\.00 seconds",
         # The size is in the message of newer platform code only (1.4); both forms are AWS's.
         too_large=r"Response payload size exceeded maximum allowed payload size \(6291556 bytes\)\.",
         # Its defaults (1.10).
@@ -44,7 +44,7 @@ ENDPOINTS = {
         marks_function_errors=True,
         # The service's own document (spec lambda-service 1.4).
         timeout=rb'\{"errorType":"Sandbox\.Timedout","errorMessage":'
-        rb'"RequestId: [0-9a-f-]{36} Error: Task timed out after 1\.00 seconds"\}',
+        rb'"RequestId: [0-9a-f-]{36} Error: Task timed out after 3\.00 seconds"\}',
         too_large=r"Response payload size \(7000002 bytes\) exceeded maximum allowed payload size "
         r"\(6291556 bytes\)\.",
         # Named as the service names them.
@@ -90,7 +90,7 @@ def assert_result(pair: Pair, answer: Answer) -> bytes:
 
 
 def assert_timeout(pair: Pair, answer: Answer) -> None:
-    """Check what the caller is told when one second was not enough."""
+    """Check what the caller is told when three seconds were not enough."""
     assert re.fullmatch(facts(pair).timeout, answer.payload), answer.payload
     if facts(pair).marks_function_errors:
         assert answer.marked_as_error

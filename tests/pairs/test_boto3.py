@@ -114,7 +114,7 @@ def test_an_exception_is_a_function_error(our_lambda: Any) -> None:
 
 @pytest.mark.parametrize("runtime", COMMANDS)
 def test_timeout_exit_and_too_large_a_response_are_function_errors(runtime: str) -> None:
-    with front(runtime, timeout_s=1) as listening:
+    with front(runtime, timeout_s=3) as listening:
         aws_lambda = client(listening, signed=False)
         for event, error_type in (
             ({"case": "sleeping", "seconds": 30}, "Sandbox.Timedout"),

@@ -27,8 +27,8 @@ PROCESS = {"case": "process"}
 
 @pytest.fixture(scope="module")
 def mortal(pair: Pair) -> Iterator[Function]:
-    """The function with a timeout of a second, whose process the tests may end."""
-    with pair.start(HANDLERS, "behaviours.handler", timeout_s=1) as started:
+    """The function with a short timeout, whose process the tests may end; starting anew is part of an invocation."""
+    with pair.start(HANDLERS, "behaviours.handler", timeout_s=3) as started:
         yield started
 
 

@@ -227,10 +227,22 @@ def test_other_paths_name_the_right_one(service: Service) -> None:
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
 
-def test_streaming_is_said_to_be_missing(service: Service) -> None:
-    answer = service.call(b"{}", "/2021-11-15/functions/function/response-streaming-invocations")
-    assert answer.status == 501
-    assert "InvokeWithResponseStream is not available" in answer.document["Message"]
+def test_a_refusal_reads_what_was_sent_and_the_connection_goes_on(service: Service) -> None:
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=20)
+    connection.connect()
+    used = connection.sock
+    for method, path, status in (("POST", "/nothing", 404), ("PUT", INVOKE, 405)):
+        connection.putrequest(method, path)
+        connection.putheader("Content-Length", "2")
+        connection.endheaders()
+        connection.send(b"{}")
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (status, True)
+        assert connection.sock is used
+    connection.request("POST", INVOKE, b"echo")
+    assert connection.getresponse().status == 200
+    assert connection.sock is used
+    connection.close()
 
 
 def test_callers_wait_for_each_other_on_kept_connections(service: Service) -> None:

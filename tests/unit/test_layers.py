@@ -250,8 +250,20 @@ def test_the_variables_name_what_is_there(opt: Path) -> None:
     assert changed["PYTHONPATH"] == f"/mine:{opt}/python/lib/python3.12/site-packages:{opt}/python"
 
 
+def test_a_file_switches_extensions_off(tmp_path: Path) -> None:
+    layer = folder(tmp_path / "a", extensions__first="")
+    assert not MergedLayers([layer]).disables_extensions()
+    other = folder(tmp_path / "b", **{"disable-extensions-jwigqn8j": ""})
+    assert MergedLayers([layer, other]).disables_extensions()
+
+
 def test_extensions_are_the_files_of_their_folder(tmp_path: Path) -> None:
     assert MergedLayers([folder(tmp_path / "a", extensions="a file")]).extensions() == {}
     layer = folder(tmp_path / "b", extensions__second="", extensions__first="", extensions__folder__file="")
     (tmp_path / "b/extensions/first").chmod(0o755)
-    assert list(MergedLayers([layer]).extensions().items()) == [("first", True), ("second", False)]
+    (tmp_path / "b/extensions/Zlink").symlink_to("folder/file")
+    assert list(MergedLayers([layer]).extensions().items()) == [
+        ("Zlink", True),
+        ("first", True),
+        ("second", False),
+    ]

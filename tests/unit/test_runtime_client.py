@@ -105,4 +105,7 @@ def test_run_leaves_the_answer_to_its_caller_once_it_was_told_to_hand_over(raise
         client = RuntimeClient(api.address, "test")
         unanswered = client.run(handler=handler)
         assert [request.call for request in api.requests] == ["next", "response", "next"]
-    assert unanswered == ("id-2", "attempt-2", None if raises else ["last"], error if raises else None)
+    *answer, called_with = unanswered
+    assert answer == ["id-2", "attempt-2", None if raises else ["last"], error if raises else None]
+    assert called_with is not None
+    assert (called_with[0], called_with[1].aws_request_id) == ("last", "id-2")

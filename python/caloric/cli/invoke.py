@@ -9,21 +9,22 @@ import os
 import sys
 
 from caloric.cli import UserMistake
+from caloric.cli.function import Function
 from caloric.cli.options import (
     FAST_WAY_IN,
     PUBLISHED_VERSION,
     Parser,
+    account_id,
+    add_concurrency_option,
+    add_debug_option,
     add_extension_option,
     add_function_options,
-    add_later,
     add_max_concurrency_option,
     add_snapstart_option,
     check_not_both,
-    check_program,
     external_extensions,
-    function_variables,
-    launch,
     merged_layers,
+    region,
     tenant_id,
     whole_number,
 )
@@ -31,16 +32,11 @@ from caloric.cli.options import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from caloric._rust import ExecutionEnvironment, InvokeResult
+    from caloric._rust import InvokeResult, InvokeStream
     from caloric.local.layers import MergedLayers
-
-_LATER = {
-    "--stream": "response streaming",
-    "--concurrency": "several execution environments at once (--max-concurrency is for one on Managed Instances)",
-}
 
 _EPILOG = """\
 The result is all that is on stdout. What the function writes, and Lambda's START, END and REPORT lines, go to
@@ -52,7 +48,8 @@ command.
   echo '{}' | caloric invoke app.handler --event - --json
   caloric invoke app.handler --runtime 'python -m awslambdaric app.handler'
 
-breakpoint() in the handler opens the debugger when this runs in a terminal; the time limit waits for it.
+breakpoint() in the handler opens the debugger when this runs in a terminal; the time limit waits for it. --debug waits
+for the debugger of an IDE.
 """
 
 
@@ -77,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         type=whole_number(1, 1_000_000, "times"),
         default=1,
         help="invoke so many times in the same environment: the first is a cold start, the others are warm; with "
-        "--max-concurrency up to N of them run at once, and are printed as they finish",
+        "--concurrency or --max-concurrency several of them run at once, and are printed as they finish",
     )
     parser.add_argument(
         "--client-context", metavar="JSON", help="what the handler finds in context.client_context"
@@ -94,65 +91,103 @@ def main(argv: Sequence[str]) -> int:
         help="print one JSON document per invocation: result, error, logs, and the time of every phase",
     )
     parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="print a streamed response piece by piece, as it comes, and nothing behind it",
+    )
+    parser.add_argument(
         "--runtime", metavar="CMD", help="another runtime's command line, in place of Caloric; any language"
     )
     add_snapstart_option(parser)
+    add_concurrency_option(parser, "with --repeat")
     add_max_concurrency_option(parser)
     add_extension_option(parser)
     add_function_options(parser, timeout_s=3, memory_mb=128)
-    add_later(parser, _LATER)
+    add_debug_option(parser, "the function")
+    if "--debug" in argv:
+        from caloric.cli.debug import with_own_value
+
+        argv = with_own_value(argv)
     options = parser.parse_args(argv)
     _check_handler(options)
     check_not_both(options)
+    if options.stream and (options.json or options.concurrency > 1 or options.max_concurrency is not None):
+        raise UserMistake(
+            "--stream prints one response as it comes: it does not go with --json, --concurrency and "
+            "--max-concurrency"
+        )
     event = _read_event(options.event)
     if options.client_context is not None:
         _check_json(options.client_context.encode(), "the client context")
-    command = _command(options)
     layers = merged_layers(options)
     extensions = external_extensions(options, layers)
-    failed = False
+    function = _function(options, layers, extensions, argv)
     _end_cleanly_on_sigterm()
-    from caloric._rust import ExecutionEnvironment
-
-    environment = ExecutionEnvironment(
-        timeout_ms=options.timeout * 1000,
-        memory_size_mb=options.memory,
-        function_version=PUBLISHED_VERSION if options.snapstart else "$LATEST",
-        snap_start=options.snapstart,
-        max_concurrency=options.max_concurrency,
-        log_fd=-1 if options.json else 2,
-        keep_log=options.json,
-        freeze=not options.no_freeze,
-        handler=options.handler,
-        json_logs=dict(options.env).get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
-        extensions=list(extensions),
-    )
-    with environment, _processes(environment, command, layers, extensions, options):
-        for result in _results(environment, event, options):
-            if result.error_type == "Runtime.InvalidEntrypoint":
-                raise UserMistake(_error_message(result))
-            if result.error_type == "Runtime.OutOfMemory":
-                _say(f"the function used more than its {options.memory} MB; --memory MB gives it more")
-            failed = failed or result.function_error is not None
+    failed = False
+    for result in _results(function, event, options):
+        if result.error_type == "Runtime.InvalidEntrypoint":
+            raise UserMistake(_error_message(result))
+        if result.error_type == "Runtime.OutOfMemory":
+            _say(f"the function used more than its {options.memory} MB; --memory MB gives it more")
+        failed = failed or result.function_error is not None
+        # Of a stream that is all there is to print, but for the error with which it ended.
+        if result.payload or not options.stream:
             _print(result, as_json=options.json, extended=bool(extensions))
     return 1 if failed else 0
 
 
-def _results(environment: ExecutionEnvironment, event: bytes, options: Namespace) -> Iterator[InvokeResult]:
+def _results(function: Function, event: bytes, options: Namespace) -> Iterator[InvokeResult]:
     """Run the invocations, and yield each when it is finished."""
     travels_along = {"client_context": options.client_context, "tenant_id": options.tenant_id}
-    if options.max_concurrency is None:
-        for _ in range(options.repeat):
-            yield environment.invoke(event, **travels_along)
+    environments = min(options.concurrency, options.repeat)
+    if environments > 1:
+        from caloric.local.pool import SupervisedPool
+
+        def report(error: Exception) -> None:
+            _say(f"no further environment can be made: {error}")
+
+        with SupervisedPool(function.start_environment, limit=environments, report=report) as pool:
+            yield from _overlapping(
+                lambda done: pool.submit(event, done, **travels_along), environments, options.repeat
+            )
         return
+    with function.start_environment() as process:
+        environment = process.environment
+        if options.max_concurrency is not None:
+            yield from _overlapping(
+                lambda done: environment.submit(event, done, **travels_along),
+                options.max_concurrency,
+                options.repeat,
+            )
+            return
+        for _ in range(options.repeat):
+            if options.stream:
+                yield _streamed(environment.invoke_with_response_stream(event, **travels_along))
+            else:
+                yield environment.invoke(event, **travels_along)
+
+
+def _streamed(stream: InvokeStream) -> InvokeResult:
+    """Print the pieces as they come, and return the result."""
+    out = sys.stdout.buffer
+    for piece in stream:
+        out.write(piece)
+        out.flush()
+    return stream.result()
+
+
+def _overlapping(
+    submit: Callable[[Callable[[InvokeResult], object]], object], at_once: int, count: int
+) -> Iterator[InvokeResult]:
+    """Submit `count` invocations, so that `at_once` are under way, and yield them as they finish."""
     # The C module: `queue` brings more than this command otherwise has.
     from _queue import SimpleQueue
 
     finished: SimpleQueue[InvokeResult] = SimpleQueue()
     submitted = 0
-    for number in range(options.repeat):
-        while submitted < min(options.repeat, number + options.max_concurrency):
-            environment.submit(event, finished.put, **travels_along)
+    for number in range(count):
+        while submitted < min(count, number + at_once):
+            submit(finished.put)
             submitted += 1
         yield finished.get()
 
@@ -191,34 +226,56 @@ def _command(options: Namespace) -> list[str]:
     return command
 
 
-def _processes(
-    environment: ExecutionEnvironment,
-    command: list[str],
-    layers: MergedLayers | None,
-    extensions: dict[str, str],
-    options: Namespace,
-) -> Any:
-    """Return the supervised runtime process. In a terminal it shares it with us, for the debugger's sake.
+def _function(
+    options: Namespace, layers: MergedLayers | None, extensions: dict[str, str] | None, argv: Sequence[str]
+) -> Function:
+    """Return the function. In a terminal its process shares it with us, for the debugger's sake.
 
-    Where there are extensions its output goes through the environment's pipe, so that they can subscribe to it.
+    Where there are extensions or several environments its output goes through the environment's pipe, so that
+    extensions can subscribe to it, and lines stay whole.
     """
-    from caloric.local.process import supervise
-
     user = dict(options.env)
-    terminal = options.event != "-" and not options.json and os.isatty(0) and os.isatty(2)
+    several = options.concurrency > 1
+    debug: dict[str, Any] = {}
+    if options.debug is not None:
+        from caloric.cli.debug import check_debugpy, debug_variables, patient_settings
+
+        if options.runtime is None:
+            check_debugpy()
+        user.update(debug_variables(options))
+        # Who waits for the debugger says so in the log.
+        debug = {**patient_settings(argv, options.timeout), "log_fd": 2}
+    alone = not options.json and not several and options.debug is None
+    terminal = options.event != "-" and alone and os.isatty(0) and os.isatty(2)
     if terminal and options.runtime is None:
         user.setdefault("PYTHONBREAKPOINT", os.environ.get("PYTHONBREAKPOINT", _DEBUGGER))
-    own = options.runtime is None
-    variables = function_variables(environment, layers, handler=options.handler, user=user, knows_layers=own)
-    check_program(command, variables.get("PATH"))
-    launch(environment, extensions, variables)
-    return supervise(
-        environment,
-        command,
-        variables,
-        stdin=0 if terminal else None,
-        output_fd=None if options.json or extensions else 2,
-        own_process_group=not terminal,
+    return Function(
+        _command(options),
+        handler=options.handler,
+        layers=layers,
+        extensions=extensions,
+        user=user,
+        knows_layers=options.runtime is None,
+        settings={
+            "region": region(),
+            "account_id": account_id(),
+            "timeout_ms": options.timeout * 1000,
+            "memory_size_mb": options.memory,
+            "function_version": PUBLISHED_VERSION if options.snapstart else "$LATEST",
+            "snap_start": options.snapstart,
+            "max_concurrency": options.max_concurrency,
+            "log_fd": -1 if options.json else 2,
+            "whole_lines": several,
+            "keep_log": options.json,
+            "freeze": not options.no_freeze,
+            "json_logs": {**os.environ, **user}.get("AWS_LAMBDA_LOG_FORMAT") == "JSON",
+            **debug,
+        },
+        process={
+            "stdin": 0 if terminal else None,
+            "output_fd": None if options.json or extensions or several else 2,
+            "own_process_group": not terminal,
+        },
     )
 
 

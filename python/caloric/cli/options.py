@@ -11,9 +11,8 @@ from caloric.cli import UserMistake
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
-    from caloric._rust import ExecutionEnvironment
     from caloric.local.layers import MergedLayers
 
 FAST_WAY_IN = [sys.executable, "-S", os.path.join(os.path.dirname(os.path.dirname(__file__)), "bootstrap.py")]
@@ -121,7 +120,7 @@ def add_function_options(parser: argparse.ArgumentParser, *, timeout_s: int, mem
     )
 
 
-CONCURRENCY = whole_number(1, 1600, "invocations at once")
+MAX_CONCURRENCY = whole_number(1, 1600, "invocations at once")
 """Converts the bound of Managed Instances. AWS documents defaults, not a limit; this is 16 for each of 100 vCPUs."""
 
 
@@ -130,28 +129,57 @@ def add_max_concurrency_option(parser: argparse.ArgumentParser, default: int | N
     parser.add_argument(
         "--max-concurrency",
         metavar="N",
-        type=CONCURRENCY,
+        type=MAX_CONCURRENCY,
         default=default,
         help="run as on Lambda Managed Instances: one environment that serves up to N invocations at once, in N worker "
         "processes for Python (AWS_LAMBDA_MAX_CONCURRENCY)",
     )
 
 
+CONCURRENCY = whole_number(1, 1000, "environments")
+"""Converts the number of environments; 1000 is what an AWS account has at first."""
+
+
+def add_concurrency_option(parser: argparse.ArgumentParser, more: str) -> None:
+    """Add the option that has the function run in several environments; `more` ends its help."""
+    parser.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=CONCURRENCY,
+        default=1,
+        help=f"up to N environments, each with a process of its own, started when all others are busy; {more}",
+    )
+
+
 def check_not_both(options: argparse.Namespace) -> None:
-    """Raise `UserMistake` for what Managed Instances do not have: SnapStart, and extensions here."""
+    """Raise `UserMistake` for what Managed Instances do not have: SnapStart, and a second one here."""
+    if options.concurrency > 1 and options.max_concurrency is not None:
+        raise UserMistake(
+            "--concurrency and --max-concurrency (AWS_LAMBDA_MAX_CONCURRENCY) exclude each other: the one is several "
+            "environments that run an invocation each, the other one environment that runs several"
+        )
     if options.snapstart and options.max_concurrency is not None:
         raise UserMistake(
             "--snapstart and --max-concurrency exclude each other: Managed Instances have no snapshots"
         )
-    if options.extension and options.max_concurrency is not None:
-        raise UserMistake("--extension and --max-concurrency exclude each other in this version")
 
 
-def add_snapstart_option(parser: argparse.ArgumentParser, *aliases: str) -> None:
+def add_debug_option(parser: argparse.ArgumentParser, runtime: str) -> None:
+    """Add the option that has the function wait for a debugger; `runtime` says which runtimes do."""
+    parser.add_argument(
+        "--debug",
+        metavar="HOST:PORT",
+        nargs="?",
+        const="",
+        help=f"have {runtime} wait for a debugger before it imports the handler (debugpy; default: 127.0.0.1:5678); "
+        "limits of time and memory are not enforced, and nothing is frozen",
+    )
+
+
+def add_snapstart_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that has the function snapshotted."""
     parser.add_argument(
         "--snapstart",
-        *aliases,
         action="store_true",
         help="as a published version with SnapStart: hooks run, and the first invocation restores the function",
     )
@@ -215,15 +243,19 @@ def merged_layers(options: argparse.Namespace) -> MergedLayers | None:
         raise UserMistake(str(error)) from None
 
 
-def external_extensions(options: argparse.Namespace, layers: MergedLayers | None) -> dict[str, str]:
+def external_extensions(
+    options: argparse.Namespace, layers: MergedLayers | None, installed: Sequence[str] = ()
+) -> dict[str, str] | None:
     """Return the path of each extension by its name, those in the layers by their path in `/opt`.
+
+    None where a layer switches extensions off. `installed` are those that the machine's own `/opt` has.
 
     Raises `UserMistake` as `check_extensions` does.
     """
-    extensions = check_extensions(options.extension)
+    if layers is not None and layers.disables_extensions():
+        return None
+    extensions = check_extensions([*options.extension, *installed])
     for name, executable in (layers.extensions() if layers is not None else {}).items():
-        if options.max_concurrency is not None:
-            raise UserMistake(f"the extension {name!r} of a layer and --max-concurrency exclude each other")
         if name in extensions:
             raise UserMistake(f"two extensions are called {name!r}: an extension's name is its file's")
         if not executable:
@@ -232,59 +264,31 @@ def external_extensions(options: argparse.Namespace, layers: MergedLayers | None
     return _not_too_many(extensions)
 
 
-def function_variables(
-    environment: ExecutionEnvironment,
-    layers: MergedLayers | None,
-    *,
-    handler: str,
-    user: dict[str, str],
-    knows_layers: bool,
-) -> dict[str, str]:
-    """Return the environment variables of the function's process, and unpack its layers.
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
-    `knows_layers` says that the runtime looks for layers where `CALORIC_OPT` says; others find them by `PYTHONPATH`.
 
-    Raises `UserMistake` for a layer that turns out to be damaged, and where there is no room for it.
+def region() -> str:
+    """Return the function's region: this machine's as the SDKs find it in the environment, else us-east-1.
+
+    Raises `UserMistake` for what cannot be a region.
     """
-    from caloric.local.process import function_environment
-
-    try:
-        variables = function_environment(environment, handler=handler, user=user)
-        opt = "" if layers is None else environment.layers_folder
-    except OSError as error:
-        raise UserMistake(f"{error.strerror} (TMPDIR)") from None
-    if layers is None:
-        return variables
-    from caloric.local.layers import LayerError, layer_variables
-
-    try:
-        layers.unpack(opt)
-    except LayerError as error:
-        raise UserMistake(str(error)) from None
-    variables.update(layer_variables(opt, variables, python_path=not knows_layers))
-    return variables
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if value := os.environ.get(name, ""):
+            if not _NAME_CHARACTERS.issuperset(value):
+                raise UserMistake(f"the variable {name}: {value!r} is no region")
+            return value
+    return "us-east-1"
 
 
-def launch(environment: ExecutionEnvironment, extensions: dict[str, str], variables: dict[str, str]) -> None:
-    """Have the environment start its external extensions: see `external_extensions`."""
-    if not extensions:
-        return
-    from caloric.local.extensions import launch_extensions
+def account_id() -> str:
+    """Return the function's account from AWS_ACCOUNT_ID, else the one that AWS's emulator makes up.
 
-    opt = variables.get("CALORIC_OPT", "")
-    paths = {name: os.path.join(opt, path) for name, path in extensions.items()}
-    launch_extensions(environment, paths, variables)
-
-
-def add_later(parser: argparse.ArgumentParser, options: dict[str, str]) -> None:
-    """Accept options that a later version will have, only to say so: ignoring them would be worse than not knowing."""
-
-    class Later(argparse.Action):
-        def __call__(self, _parser: object, _namespace: object, _values: object, option: Any = None) -> None:
-            raise UserMistake(f"{option} is not available in this version: {options[option]} will come")
-
-    for option in options:
-        parser.add_argument(option, action=Later, nargs="?", help=argparse.SUPPRESS)
+    Raises `UserMistake` for what is no account id.
+    """
+    value = os.environ.get("AWS_ACCOUNT_ID", "") or "012345678912"
+    if not (len(value) == 12 and value.isascii() and value.isdigit()):
+        raise UserMistake(f"the variable AWS_ACCOUNT_ID: {value!r} is not 12 digits")
+    return value
 
 
 def check_program(command: Sequence[str], search_path: str | None = None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
     from caloric._rust import ExecutionEnvironment
 
-__all__ = ["extension_environment", "launch_extensions"]
+__all__ = ["DISABLES_EXTENSIONS", "extension_environment", "launch_extensions"]
+
+DISABLES_EXTENSIONS = "disable-extensions-jwigqn8j"
+"""A file of this name in `/opt` switches all extensions off (spec extensions-telemetry 0)."""
 
 _NOT_FOR_EXTENSIONS = frozenset(
     (
@@ -49,8 +53,12 @@ def launch_extensions(
 
     `function` is the environment of the function's process, of which the extensions get their part. The environment
     watches and ends them; closing it ends the thread.
+
+    What starts with `#!/usr/bin/env python3` gets this interpreter, which has Caloric: its folder is the first of PATH.
     """
     variables = extension_environment(function)
+    search_path = variables.get("PATH", os.defpath)
+    variables["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), search_path))
 
     def supervise() -> None:
         while (name := environment.wait_for_extension_launch()) is not None:

@@ -14,6 +14,8 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from caloric.local.extensions import DISABLES_EXTENSIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -96,6 +98,10 @@ class MergedLayers:
             for name, member in sorted(members, key=lambda item: item[0])
             if not isinstance(member, _Folder)
         }
+
+    def disables_extensions(self) -> bool:
+        """Return whether a layer has the file that switches extensions off."""
+        return DISABLES_EXTENSIONS in self._root.members
 
     def unpack(self, target: str) -> None:
         """Write everything into the empty folder `target`, once. Permissions and times are kept.

@@ -181,6 +181,7 @@ def function_environment(
     Credentials and the region's default pass through from `base`: a local function talks to whatever its developer
     talks to. A trace id does not, nor do AWS_LAMBDA_MAX_CONCURRENCY and the _LAMBDA_TELEMETRY_LOG_FD… variables, which
     would switch the runtime into modes this environment does not serve; one with `max_concurrency` sets the first.
+    Where `environment` has a virtual clock, CALORIC_CLOCK tells Caloric's own runtime where to read it.
 
     Where `environment` has SnapStart, the initialization type says so, and there is no log group and no log stream.
     """
@@ -190,6 +191,8 @@ def function_environment(
         "AWS_LAMBDA_MAX_CONCURRENCY",
         "_LAMBDA_TELEMETRY_LOG_FD",
         "_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET",
+        "CALORIC_CLOCK",
+        "CALORIC_DEBUG",
     ):
         variables.pop(name, None)
     for name, value in (
@@ -226,6 +229,9 @@ def function_environment(
         del variables["AWS_LAMBDA_LOG_GROUP_NAME"], variables["AWS_LAMBDA_LOG_STREAM_NAME"]
     if handler:
         variables["_HANDLER"] = handler
+    clock_file = environment.clock_file
+    if clock_file is not None:
+        variables["CALORIC_CLOCK"] = clock_file
     return variables
 
 

@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caloric_endpoint::{EndpointError, EnvironmentConfig, InvocationRequest, ProgramSpec, Waiter};
+use caloric_endpoint::{
+    EndpointError, EnvironmentConfig, FreezerChoice, InvocationRequest, InvokeMode, Piece, PieceReceiver,
+    ProgramSpec, ShutdownReason, Waiter,
+};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -16,18 +19,61 @@ use pyo3::types::{PyBytes, PyDict};
 /// Python runs its signal handlers on the main thread, and only when asked: this often while that thread waits.
 const SIGNAL_POLL: Duration = Duration::from_millis(40);
 
+/// The variable behind the argument `freezer`.
+const FREEZER: &str = "CALORIC_FREEZER";
+
+/// The time limit of init and restore where nothing is limited: longer than anybody sits before a debugger.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Add the endpoint's classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ExecutionEnvironment>()?;
+    module.add_class::<EnvironmentPool>()?;
     module.add_class::<HttpFront>()?;
     module.add_class::<InvokeResult>()?;
+    module.add_class::<InvokeStream>()?;
+    module.add_class::<VirtualClock>()?;
     Ok(())
+}
+
+/// A clock for tests that can be put forward.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct VirtualClock {
+    inner: caloric_endpoint::VirtualClock,
+}
+
+#[pymethods]
+impl VirtualClock {
+    #[new]
+    fn new() -> Self {
+        Self { inner: caloric_endpoint::VirtualClock::new() }
+    }
+
+    fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        let by = seconds_of("seconds", seconds)?;
+        py.detach(|| self.inner.advance(by)).map_err(to_python)
+    }
+
+    #[getter]
+    fn advanced(&self) -> f64 {
+        self.inner.advanced().as_secs_f64()
+    }
+
+    #[getter]
+    fn elapsed(&self) -> f64 {
+        self.inner.elapsed().as_secs_f64()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<VirtualClock advanced by {} s>", self.advanced())
+    }
 }
 
 /// The server side of one execution environment.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct ExecutionEnvironment {
     inner: caloric_endpoint::ExecutionEnvironment,
+    clock: Option<Py<VirtualClock>>,
 }
 
 #[pymethods]
@@ -48,15 +94,22 @@ impl ExecutionEnvironment {
         host = "127.0.0.1",
         port = 0,
         log_fd = -1,
+        whole_lines = false,
         keep_log = false,
         freeze = true,
+        freezer = None,
+        limits = true,
+        by_hand = false,
         handler = "",
         json_logs = false,
-        extensions = Vec::new(),
+        extensions = Some(Vec::new()),
+        clock = None,
+        record_telemetry = false,
     ), text_signature = "(*, function_name='test_function', function_version='$LATEST', region='us-east-1', \
         account_id='012345678912', memory_size_mb=128, timeout_ms=3000, init_timeout_ms=None, snap_start=False, \
-        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, keep_log=False, \
-        freeze=True, handler='', json_logs=False, extensions=[])")]
+        restore_timeout_ms=10000, max_concurrency=None, host='127.0.0.1', port=0, log_fd=-1, whole_lines=False, \
+        keep_log=False, freeze=True, freezer=None, limits=True, by_hand=False, handler='', json_logs=False, \
+        extensions=[], clock=None, record_telemetry=False)")]
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
@@ -76,18 +129,31 @@ impl ExecutionEnvironment {
         host: &str,
         port: u16,
         log_fd: i32,
+        whole_lines: bool,
         keep_log: bool,
         freeze: bool,
+        freezer: Option<&str>,
+        limits: bool,
+        by_hand: bool,
         handler: &str,
         json_logs: bool,
-        extensions: Vec<String>,
+        extensions: Option<Vec<String>>,
+        clock: Option<Py<VirtualClock>>,
+        record_telemetry: bool,
     ) -> PyResult<Self> {
+        let launched = extensions.as_ref().is_some_and(|names| !names.is_empty());
+        if by_hand && (max_concurrency.is_some() || launched) {
+            return Err(PyValueError::new_err(
+                "a runtime that is started by hand has no external extensions, and serves one invocation at a time",
+            ));
+        }
         if snap_start && max_concurrency.is_some() {
             return Err(PyValueError::new_err(
                 "an environment cannot be restored from a snapshot and serve several invocations at once",
             ));
         }
         let timeout = Duration::from_millis(timeout_ms);
+        let limited = |limit: Duration| if limits { limit } else { NO_LIMIT };
         let max_concurrency = max_concurrency
             .map(|slots| {
                 NonZeroUsize::new(slots).ok_or_else(|| {
@@ -105,29 +171,41 @@ impl ExecutionEnvironment {
             memory_size_mb,
             timeout,
             // Both are made ahead of the first invocation.
-            init_timeout: init_timeout_ms.map_or_else(
+            init_timeout: limited(init_timeout_ms.map_or_else(
                 || EnvironmentConfig::init_limit(snap_start || max_concurrency.is_some(), timeout),
                 Duration::from_millis,
-            ),
+            )),
             snap_start,
-            restore_timeout: Duration::from_millis(restore_timeout_ms),
+            restore_timeout: limited(Duration::from_millis(restore_timeout_ms)),
             max_concurrency,
             host: host.to_owned(),
             port,
             log_fd,
+            whole_lines,
             keep_log,
             freeze,
+            freezer: freezer_choice(freezer)?,
+            limits,
+            by_hand,
             handler: handler.to_owned(),
             json_logs,
-            extensions,
+            extensions_off: extensions.is_none(),
+            extensions: extensions.unwrap_or_default(),
+            clock: clock.as_ref().map(|clock| clock.get().inner.clone()),
+            record_telemetry,
         };
         let inner = caloric_endpoint::ExecutionEnvironment::new(config).map_err(to_python)?;
-        Ok(Self { inner })
+        Ok(Self { inner, clock })
     }
 
     #[getter]
     fn address(&self) -> String {
         self.inner.address().to_string()
+    }
+
+    #[getter]
+    fn freezer(&self) -> String {
+        self.inner.freezer()
     }
 
     #[getter]
@@ -166,27 +244,29 @@ impl ExecutionEnvironment {
     }
 
     #[getter]
+    fn clock(&self, py: Python<'_>) -> Option<Py<VirtualClock>> {
+        self.clock.as_ref().map(|clock| clock.clone_ref(py))
+    }
+
+    #[getter]
+    fn clock_file(&self) -> PyResult<Option<OsString>> {
+        let file = self.inner.clock_file().map_err(to_python)?;
+        Ok(file.map(PathBuf::into_os_string))
+    }
+
+    #[getter]
     fn closed(&self) -> bool {
         self.inner.is_closed()
     }
 
     #[pyo3(signature = (timeout_s = None))]
     fn wait_for_start(&self, py: Python<'_>, timeout_s: Option<f64>) -> PyResult<bool> {
-        let deadline = deadline_of(timeout_s)?;
-        // Signals are the main thread's business: the thread that supervises a process sleeps until it is needed.
-        let slice = is_main_thread().then_some(SIGNAL_POLL);
-        loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let wait = [slice, left].into_iter().flatten().min();
-            if py.detach(|| self.inner.wait_for_start(wait)) {
-                return Ok(true);
-            }
-            py.check_signals()?;
-            let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
-            if over || self.inner.is_closed() {
-                return Ok(false);
-            }
-        }
+        self.wait(py, timeout_s, |limit| self.inner.wait_for_start(limit))
+    }
+
+    #[pyo3(signature = (count = 1, *, timeout_s = None))]
+    fn wait_until_handed_out(&self, py: Python<'_>, count: usize, timeout_s: Option<f64>) -> PyResult<bool> {
+        self.wait(py, timeout_s, |limit| self.inner.wait_until_handed_out(count, limit))
     }
 
     #[pyo3(signature = (
@@ -290,6 +370,7 @@ impl ExecutionEnvironment {
             tenant_id,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
+            pieces: None,
         };
         let slot = Arc::new(Slot::default());
         let filled = Arc::clone(&slot);
@@ -333,16 +414,57 @@ impl ExecutionEnvironment {
             tenant_id,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
+            pieces: None,
         };
-        let done = move |inner| {
-            // An interpreter that is shutting down takes no more calls; nobody is left to hear of it then.
-            Python::try_attach(|py| {
-                if let Err(error) = callback.call1(py, (InvokeResult { inner },)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
+        py.detach(|| self.inner.submit_all([(request, call_back(callback))])).map_err(to_python)
+    }
+
+    #[pyo3(signature = (
+        event,
+        *,
+        content_type = "application/json",
+        request_id = None,
+        client_context = None,
+        cognito_identity = None,
+        trace_id = None,
+        tenant_id = None,
+        timeout_ms = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn invoke_with_response_stream(
+        &self,
+        py: Python<'_>,
+        event: &[u8],
+        content_type: &str,
+        request_id: Option<String>,
+        client_context: Option<String>,
+        cognito_identity: Option<String>,
+        trace_id: Option<String>,
+        tenant_id: Option<String>,
+        timeout_ms: Option<u64>,
+    ) -> PyResult<InvokeStream> {
+        let (sender, receiver) = caloric_endpoint::pieces();
+        let request = InvocationRequest {
+            event: Bytes::copy_from_slice(event),
+            content_type: Some(content_type.to_owned()),
+            request_id,
+            client_context,
+            cognito_identity,
+            trace_id,
+            tenant_id,
+            timeout: timeout_ms.map(Duration::from_millis),
+            quiet: false,
+            pieces: Some(sender),
         };
-        py.detach(|| self.inner.submit(request, done)).map_err(to_python)
+        let slot = Arc::new(Slot::default());
+        let filled = Arc::clone(&slot);
+        py.detach(|| self.inner.submit(request, move |result| filled.fill(result))).map_err(to_python)?;
+        Ok(InvokeStream {
+            pieces: Mutex::new(receiver),
+            content_type: OnceLock::new(),
+            result: Mutex::new(None),
+            slot,
+        })
     }
 
     fn measure_cycles(&self, py: Python<'_>, event: &[u8], count: usize) -> PyResult<Vec<u64>> {
@@ -389,6 +511,148 @@ impl ExecutionEnvironment {
         py.detach(|| self.inner.pause_timeout());
     }
 
+    fn take_telemetry(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.inner.take_telemetry())
+    }
+
+    fn process_ids(&self, py: Python<'_>) -> Vec<i32> {
+        py.detach(|| self.inner.process_ids())
+    }
+
+    #[pyo3(signature = (*, reason = "spindown"))]
+    fn close(&self, py: Python<'_>, reason: &str) -> PyResult<()> {
+        let Some(reason) = ShutdownReason::ALL.into_iter().find(|known| known.as_str() == reason) else {
+            let known = ShutdownReason::ALL.map(ShutdownReason::as_str).join(", ");
+            return Err(PyValueError::new_err(format!("the reason must be one of {known}, not {reason:?}")));
+        };
+        py.detach(|| self.inner.close_for(reason));
+        Ok(())
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_args))]
+    fn __exit__(&self, py: Python<'_>, _args: &Bound<'_, PyAny>) {
+        py.detach(|| self.inner.close());
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.inner.is_closed() { ", closed" } else { "" };
+        format!("<ExecutionEnvironment at {}{state}>", self.inner.address())
+    }
+}
+
+impl ExecutionEnvironment {
+    /// Wait for what `wait` waits for, which takes a limit and says whether it came; `False` when `timeout_s` has passed
+    /// or the environment is closed.
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout_s: Option<f64>,
+        wait: impl Fn(Option<Duration>) -> bool + Sync,
+    ) -> PyResult<bool> {
+        let deadline = deadline_of(timeout_s)?;
+        // Signals are the main thread's business: the thread that supervises a process sleeps until it is needed.
+        let slice = is_main_thread().then_some(SIGNAL_POLL);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let limit = [slice, left].into_iter().flatten().min();
+            if py.detach(|| wait(limit)) {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            let over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if over || self.inner.is_closed() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Drop for ExecutionEnvironment {
+    fn drop(&mut self) {
+        self.inner.close_soon();
+    }
+}
+
+/// Several execution environments of one function.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct EnvironmentPool {
+    inner: caloric_endpoint::Pool,
+}
+
+#[pymethods]
+impl EnvironmentPool {
+    #[new]
+    #[pyo3(signature = (first, *, limit))]
+    fn new(first: &ExecutionEnvironment, limit: usize) -> PyResult<Self> {
+        if limit == 0 {
+            return Err(PyValueError::new_err("a pool has at least one environment"));
+        }
+        let inner = caloric_endpoint::Pool::new(first.inner.clone(), limit).map_err(to_python)?;
+        Ok(Self { inner })
+    }
+
+    fn wait_until_wanted(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.inner.wait_until_wanted())
+    }
+
+    fn add(&self, py: Python<'_>, environment: &ExecutionEnvironment) -> PyResult<()> {
+        let environment = environment.inner.clone();
+        py.detach(|| self.inner.add(environment)).map_err(to_python)
+    }
+
+    fn give_up(&self, py: Python<'_>) {
+        py.detach(|| self.inner.give_up());
+    }
+
+    #[pyo3(signature = (
+        event,
+        callback,
+        *,
+        content_type = "application/json",
+        request_id = None,
+        client_context = None,
+        cognito_identity = None,
+        trace_id = None,
+        tenant_id = None,
+        timeout_ms = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        event: &[u8],
+        callback: Py<PyAny>,
+        content_type: &str,
+        request_id: Option<String>,
+        client_context: Option<String>,
+        cognito_identity: Option<String>,
+        trace_id: Option<String>,
+        tenant_id: Option<String>,
+        timeout_ms: Option<u64>,
+    ) -> PyResult<()> {
+        let request = InvocationRequest {
+            event: Bytes::copy_from_slice(event),
+            content_type: Some(content_type.to_owned()),
+            request_id,
+            client_context,
+            cognito_identity,
+            trace_id,
+            tenant_id,
+            timeout: timeout_ms.map(Duration::from_millis),
+            quiet: false,
+            pieces: None,
+        };
+        py.detach(|| self.inner.submit(request, call_back(callback))).map_err(to_python)
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.size()
+    }
+
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.inner.close());
     }
@@ -403,18 +667,25 @@ impl ExecutionEnvironment {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.inner.is_closed() { ", closed" } else { "" };
-        format!("<ExecutionEnvironment at {}{state}>", self.inner.address())
+        let size = self.inner.size();
+        format!("<EnvironmentPool of {size} environment{}>", if size == 1 { "" } else { "s" })
     }
 }
 
-impl Drop for ExecutionEnvironment {
+impl Drop for EnvironmentPool {
     fn drop(&mut self) {
         self.inner.close_soon();
     }
 }
 
-/// The invoke path of the Lambda service, for one function.
+/// What a front invokes.
+#[derive(FromPyObject)]
+enum Invoked<'py> {
+    Pool(PyRef<'py, EnvironmentPool>),
+    Environment(PyRef<'py, ExecutionEnvironment>),
+}
+
+/// The invoke path of the Lambda service, for one function, or its URL.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct HttpFront {
     inner: caloric_endpoint::HttpFront,
@@ -423,10 +694,26 @@ pub struct HttpFront {
 #[pymethods]
 impl HttpFront {
     #[new]
-    #[pyo3(signature = (environment, *, host = "0.0.0.0", port = 8080))]
-    fn new(environment: &ExecutionEnvironment, host: &str, port: u16) -> PyResult<Self> {
-        let inner =
-            caloric_endpoint::HttpFront::new(environment.inner.clone(), host, port).map_err(to_python)?;
+    #[pyo3(signature = (environment, *, host = "0.0.0.0", port = 8080, invoke_mode = None))]
+    #[expect(clippy::needless_pass_by_value, reason = "the shape pyo3 hands arguments over in")]
+    fn new(environment: Invoked<'_>, host: &str, port: u16, invoke_mode: Option<&str>) -> PyResult<Self> {
+        let url = match invoke_mode {
+            None => None,
+            Some("BUFFERED") => Some(InvokeMode::Buffered),
+            Some("RESPONSE_STREAM") => Some(InvokeMode::ResponseStream),
+            Some(other) => {
+                return Err(PyValueError::new_err(format!(
+                    "invoke_mode is BUFFERED or RESPONSE_STREAM, not {other:?}"
+                )));
+            }
+        };
+        let pool = match &environment {
+            Invoked::Pool(pool) => pool.inner.clone(),
+            Invoked::Environment(environment) => {
+                caloric_endpoint::Pool::new(environment.inner.clone(), 1).map_err(to_python)?
+            }
+        };
+        let inner = caloric_endpoint::HttpFront::new(pool, host, port, url).map_err(to_python)?;
         Ok(Self { inner })
     }
 
@@ -547,6 +834,7 @@ impl InvokeResult {
         let inner = &self.inner.phases;
         for (name, duration) in [
             ("queued_ms", inner.queued),
+            ("failed_init_ms", inner.failed_init),
             ("process_start_ms", inner.process_start),
             ("runtime_init_ms", inner.runtime_init),
             ("restore_ms", inner.restore),
@@ -597,6 +885,60 @@ impl Cycles {
 }
 
 /// Where a result is put on the endpoint's thread and taken on a Python thread.
+/// A response that comes piece by piece.
+#[pyclass(frozen, module = "caloric._rust")]
+pub struct InvokeStream {
+    pieces: Mutex<PieceReceiver>,
+    content_type: OnceLock<String>,
+    result: Mutex<Option<Py<InvokeResult>>>,
+    slot: Arc<Slot<caloric_endpoint::InvokeResult>>,
+}
+
+#[pymethods]
+impl InvokeStream {
+    #[getter]
+    fn content_type(&self) -> Option<&str> {
+        self.content_type.get().map(String::as_str)
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        loop {
+            let piece = py.detach(|| {
+                let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+                pieces.receive_within(SIGNAL_POLL)
+            });
+            match piece {
+                Ok(Some(Piece::Data(data))) if !data.is_empty() => {
+                    return Ok(Some(PyBytes::new(py, &data)));
+                }
+                Ok(Some(Piece::Data(_))) => {}
+                Ok(Some(Piece::Head { content_type })) => {
+                    let text = String::from_utf8_lossy(content_type.as_bytes()).into_owned();
+                    // It comes once.
+                    let _ = self.content_type.set(text);
+                }
+                Ok(None) => return Ok(None),
+                Err(_) => py.check_signals()?,
+            }
+        }
+    }
+
+    fn result(&self, py: Python<'_>) -> PyResult<Py<InvokeResult>> {
+        // Pieces that nobody takes would hold the runtime up.
+        while self.__next__(py)?.is_some() {}
+        if let Some(result) = &*self.result.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(result.clone_ref(py));
+        }
+        let result = Py::new(py, InvokeResult { inner: self.slot.wait(py)? })?;
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result.clone_ref(py));
+        Ok(result)
+    }
+}
+
 struct Slot<T> {
     value: Mutex<Option<T>>,
     filled: Condvar,
@@ -634,19 +976,30 @@ impl<T: Send> Slot<T> {
     }
 }
 
+/// Calls a Python function with the result.
+fn call_back(callback: Py<PyAny>) -> Waiter {
+    Waiter::Finish(Box::new(move |inner| {
+        // An interpreter that is shutting down takes no more calls; nobody is left to hear of it then.
+        Python::try_attach(|py| {
+            if let Err(error) = callback.call1(py, (InvokeResult { inner },)) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
+        });
+    }))
+}
+
 fn variable((name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)) -> PyResult<(OsString, OsString)> {
     Ok((name.extract()?, value.extract()?))
 }
 
 fn deadline_of(timeout_s: Option<f64>) -> PyResult<Option<Instant>> {
-    timeout_s
-        .map(|seconds| {
-            let timeout = Duration::try_from_secs_f64(seconds).map_err(|_| {
-                PyValueError::new_err(format!("timeout_s must be a time in seconds, not {seconds}"))
-            })?;
-            Ok(Instant::now() + timeout)
-        })
-        .transpose()
+    timeout_s.map(|seconds| Ok(Instant::now() + seconds_of("timeout_s", seconds)?)).transpose()
+}
+
+/// A number of seconds, which is finite and not negative.
+fn seconds_of(argument: &str, seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| PyValueError::new_err(format!("{argument} must be a time in seconds, not {seconds}")))
 }
 
 /// Whether this is the thread the process began with, which is where Python handles signals.
@@ -664,6 +1017,20 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// The exception for a failure of ours: `OSError` with the system's number where there is one.
+/// What was asked for by the argument, or else by the variable.
+fn freezer_choice(argument: Option<&str>) -> PyResult<FreezerChoice> {
+    let text = match argument {
+        Some(text) => Some(text.to_owned()),
+        None => std::env::var_os(FREEZER).map(|text| text.to_string_lossy().into_owned()),
+    };
+    text.filter(|text| !text.is_empty()).map_or(Ok(FreezerChoice::Auto), |text| text.parse()).map_err(
+        |error| match argument {
+            Some(_) => to_python(error),
+            None => PyValueError::new_err(format!("{FREEZER}: {error}")),
+        },
+    )
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
 fn to_python(error: EndpointError) -> PyErr {
     let message = error.to_string();
@@ -676,7 +1043,10 @@ fn to_python(error: EndpointError) -> PyErr {
             Some(number) => PyOSError::new_err((number, message)),
             None => PyOSError::new_err(message),
         },
-        EndpointError::InvalidHeader { .. } | EndpointError::Extensions(_) => PyValueError::new_err(message),
+        EndpointError::InvalidHeader { .. }
+        | EndpointError::Extensions(_)
+        | EndpointError::Freezer(_)
+        | EndpointError::TooFar => PyValueError::new_err(message),
         _ => PyRuntimeError::new_err(message),
     }
 }

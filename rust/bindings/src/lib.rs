@@ -11,8 +11,11 @@ pub mod encode;
 mod endpoint;
 mod environ;
 mod errors;
+mod extension;
+mod internal_extension;
 mod runtime;
 mod search_path;
+mod shutdown;
 mod wait;
 mod workers;
 
@@ -41,13 +44,30 @@ mod _rust {
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
-    /// Make the endpoint's classes when the first of them is asked for: a runtime never does, and its start is short
-    /// enough for the making of three classes to show.
+    /// Make the classes of extensions and of the endpoint, and what only some functions use, when the first of them is
+    /// asked for: a runtime rarely does, and its start is short enough for the making of six classes to show.
     #[pyfunction]
     #[pyo3(pass_module)]
     fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        const ENDPOINT: [&str; 3] = ["ExecutionEnvironment", "HttpFront", "InvokeResult"];
+        const ENDPOINT: [&str; 6] = [
+            "EnvironmentPool",
+            "ExecutionEnvironment",
+            "HttpFront",
+            "InvokeResult",
+            "InvokeStream",
+            "VirtualClock",
+        ];
+        const SHUTDOWN: [&str; 3] = ["begin_shutdown", "remaining_shutdown_ms", "watch_sigterm"];
         let mut reason = "";
+        if name == "ExtensionClient" {
+            let class = module.py().get_type::<super::extension::ExtensionClient>();
+            module.add(name, &class)?;
+            return Ok(class.into_any());
+        }
+        if SHUTDOWN.contains(&name) {
+            super::shutdown::register(module)?;
+            return module.getattr(name);
+        }
         if ENDPOINT.contains(&name) {
             super::register_endpoint(module)?;
             if let Some(class) = module.dict().get_item(name)? {

@@ -1,20 +1,22 @@
 //! The polling loop: next, decode, call the handler, encode, answer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use caloric_core::{Answer, AnswerKind, Call, Client, Error, Invocation, Posted, TcpConnector};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use caloric_core::{
+    Answer, AnswerKind, Call, Client, Error, Flow, Invocation, Posted, StreamError, StreamHead, TcpConnector,
+};
+use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::config::Config;
 use crate::environ::ChangingVariable;
 use crate::errors::runtime_api_error;
-use crate::wait::SignalWait;
-use crate::{decode, encode};
+use crate::wait::{SignalWait, without_gil};
+use crate::{decode, encode, internal_extension, shutdown};
 
 /// Memory for an encoded result that is kept between invocations; more is given back.
 const KEEP_CAPACITY: usize = 256 * 1024;
@@ -33,11 +35,40 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 pub struct RuntimeClient {
     connection: Mutex<Connection>,
     current: Mutex<Current>,
-    /// Somebody else goes on after the handler call that is under way.
-    hand_over: AtomicBool,
+    /// `run` is at work. While it calls the handler the connection is free, for streams.
+    running: AtomicBool,
+    /// What an invocation takes besides the handler: bits of [`duty`], none of them as a rule.
+    duties: AtomicU8,
+    hooks: Mutex<Hooks>,
+    /// Of the Extensions API too.
+    address: String,
+    user_agent: String,
     /// One of the processes that share an environment of Managed Instances: what goes wrong in one conversation must not
     /// end it (spec runtime-api 6.2).
     worker: bool,
+}
+
+/// What an invocation may take besides the handler.
+mod duty {
+    /// Somebody else goes on after the handler call that is under way.
+    pub const HAND_OVER: u8 = 1;
+    /// `Hooks::before_invoke` is there.
+    pub const BEFORE_INVOKE: u8 = 2;
+    /// `Hooks::after_invoke` is there.
+    pub const AFTER_INVOKE: u8 = 4;
+    /// `Hooks::keep_sigterm` is there.
+    pub const KEEP_SIGTERM: u8 = 8;
+}
+
+/// What `caloric.lifecycle` and `caloric.shutdown` want to be called.
+#[derive(Default)]
+struct Hooks {
+    /// `(event, context)`
+    before_invoke: Option<Py<PyAny>>,
+    /// `(event, context, result, error, request_id)`; returns what is to be raised when the answer has been posted.
+    after_invoke: Option<Py<PyAny>>,
+    /// `()`, where user code has set another handler for SIGTERM.
+    keep_sigterm: Option<Py<PyAny>>,
 }
 
 struct Connection {
@@ -45,19 +76,23 @@ struct Connection {
     trace_id: ChangingVariable,
 }
 
-/// The ids that log records carry; `None` before the first invocation.
+/// The ids that log records carry, and what an answer has to name; `None` before the first invocation.
 #[derive(Default)]
+#[expect(clippy::struct_field_names, reason = "they are ids")]
 struct Current {
     request_id: Option<Py<PyString>>,
     tenant_id: Option<Py<PyString>>,
+    invocation_id: Option<String>,
 }
 
-/// What `RuntimeClient.run` returns: request id, invocation id, and the handler's result or exception.
+/// What `RuntimeClient.run` returns: request id, invocation id, the handler's result or exception, and what it was called
+/// with, if it was.
 type Unanswered<'py> = (
     Bound<'py, PyString>,
     Option<Bound<'py, PyString>>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
+    Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 );
 
 /// An invocation's answer, on its way.
@@ -95,7 +130,11 @@ impl RuntimeClient {
         Self {
             connection: Mutex::new(connection),
             current: Mutex::default(),
-            hand_over: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            duties: AtomicU8::new(0),
+            hooks: Mutex::default(),
+            address: address.to_owned(),
+            user_agent: user_agent.to_owned(),
             worker,
         }
     }
@@ -110,6 +149,12 @@ impl RuntimeClient {
     #[getter]
     fn tenant_id(&self, py: Python<'_>) -> Option<Py<PyString>> {
         lock(&self.current).tenant_id.as_ref().map(|id| id.clone_ref(py))
+    }
+
+    /// What belongs to its answer beside the request id; None where the platform names no such thing.
+    #[getter]
+    fn invocation_id(&self) -> Option<String> {
+        lock(&self.current).invocation_id.clone()
     }
 
     /// Report that initialisation failed. Raises `RuntimeApiError` when that was not accepted.
@@ -136,6 +181,12 @@ impl RuntimeClient {
         let client = &mut self.connection()?.client;
         let posted = waiting(py, |wait| client.post_restore_error(error_type, body, wait))?;
         accepted(Call::RestoreError, posted)
+    }
+
+    /// Ask for the next invocation and return at once. Raises `RuntimeApiError` when that cannot be sent.
+    fn request_next(&self, py: Python<'_>) -> PyResult<()> {
+        let client = &mut self.connection()?.client;
+        waiting(py, |wait| client.request_next(wait))
     }
 
     /// Return the next invocation and make it the current one. Raises `RuntimeApiError` when there is none.
@@ -188,21 +239,114 @@ impl RuntimeClient {
         self.post(py, &Answer { request_id, invocation_id, body, kind })
     }
 
-    /// Let `run` return after the handler call that is under way, or the next one.
-    fn hand_over(&self) {
-        self.hand_over.store(true, Ordering::Relaxed);
+    /// Begin to stream an invocation's response. Nothing is sent before the first piece.
+    #[pyo3(signature = (request_id, content_type, invocation_id=None))]
+    fn begin_stream(
+        &self,
+        request_id: &str,
+        content_type: &str,
+        invocation_id: Option<&str>,
+    ) -> PyResult<()> {
+        self.free_connection()?.client.begin_stream(&StreamHead { request_id, invocation_id, content_type });
+        Ok(())
     }
 
-    /// Serve invocations with `handler` until the process ends, or until `hand_over` was called: then return the
-    /// invocation that still has to be answered, as `(request id, invocation id, result, exception)`.
+    /// Send a piece of the stream; false when the platform wants no more of it. Waits while the connection is full.
+    /// Raises what a signal handler raises, which breaks the stream off.
+    #[pyo3(signature = (chunk))]
+    fn send_chunk(&self, py: Python<'_>, chunk: &Bound<'_, PyBytes>) -> PyResult<bool> {
+        let client = &mut self.free_connection()?.client;
+        let chunk = chunk.as_bytes();
+        Ok(waiting(py, |wait| client.send_chunk(chunk, wait))? == Flow::Open)
+    }
+
+    /// End the stream, badly if there is an `error_type`. That it was not accepted is told on stderr.
+    #[pyo3(signature = (error_type=None, document=""))]
+    fn end_stream(&self, py: Python<'_>, error_type: Option<&str>, document: &str) -> PyResult<()> {
+        let client = &mut self.free_connection()?.client;
+        let error = error_type.map(|error_type| StreamError { error_type, document });
+        waiting(py, |wait| match client.end_stream(error.as_ref(), wait) {
+            Ok(Posted::Accepted) => Ok(()),
+            Ok(Posted::Refused(refusal)) => {
+                warn(&format!("the streamed answer was not accepted: {refusal}"));
+                Ok(())
+            }
+            // Whether the Runtime API is gone shows when the next invocation is asked for.
+            Err(error @ (Error::NoAnswer { .. } | Error::Io { .. })) => {
+                warn(&format!("the streamed answer was broken off: {error}"));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Break the stream off.
+    fn abandon_stream(&self) -> PyResult<()> {
+        self.free_connection()?.client.abandon_stream();
+        Ok(())
+    }
+
+    /// Let `run` return after the handler call that is under way, or the next one.
+    fn hand_over(&self) {
+        self.duties.fetch_or(duty::HAND_OVER, Ordering::Relaxed);
+    }
+
+    /// Have these called in each invocation from now on; what is None stays as it is.
+    #[pyo3(signature = (*, before_invoke = None, after_invoke = None, keep_sigterm = None))]
+    fn set_hooks(
+        &self,
+        before_invoke: Option<Py<PyAny>>,
+        after_invoke: Option<Py<PyAny>>,
+        keep_sigterm: Option<Py<PyAny>>,
+    ) {
+        let mut hooks = lock(&self.hooks);
+        let Hooks { before_invoke: before, after_invoke: after, keep_sigterm: keep } = &mut *hooks;
+        for (hook, given, bit) in [
+            (before, before_invoke, duty::BEFORE_INVOKE),
+            (after, after_invoke, duty::AFTER_INVOKE),
+            (keep, keep_sigterm, duty::KEEP_SIGTERM),
+        ] {
+            if given.is_some() {
+                *hook = given;
+                self.duties.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Register an internal extension for no event and keep its poll open. `false` where there is no Extensions API.
+    #[pyo3(signature = (name))]
+    fn register_extension(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        internal_extension::register(py, &self.address, &self.user_agent, name)
+    }
+
+    /// Serve invocations with `handler` until the process ends, until `hand_over` was called, or until the handler
+    /// returns what is not encoded here: an iterator, something to await, an `HttpResponse`. Then return the invocation
+    /// that still has to be answered, as `(request id, invocation id, result, exception, (event, context))`.
     ///
     /// Raises `RuntimeApiError` when the Runtime API is gone or failed, or whatever is no `Exception`
     /// (`SystemExit`, `KeyboardInterrupt`) from the handler or a signal handler.
     #[pyo3(signature = (handler))]
-    fn run<'py>(&self, py: Python<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Unanswered<'py>> {
-        let Connection { client, trace_id } = &mut *self.connection()?;
+    fn run<'py>(slf: &Bound<'py, Self>, handler: &Bound<'py, PyAny>) -> PyResult<Unanswered<'py>> {
+        let client = slf.get();
+        drop(client.connection()?);
+        client.running.store(true, Ordering::Relaxed);
+        let outcome = client.serve(slf, handler);
+        client.running.store(false, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl RuntimeClient {
+    fn serve<'py>(
+        &self,
+        myself: &Bound<'py, Self>,
+        handler: &Bound<'py, PyAny>,
+    ) -> PyResult<Unanswered<'py>> {
+        let py = myself.py();
         // The platform has work to do before the first event comes; so have we.
         let mut failed = None;
+        let mut connection = self.free_connection()?;
+        let client = &mut connection.client;
         waiting(py, |wait| match client.request_next(wait) {
             Err(error) if self.survives(&error) => {
                 failed = Some(error);
@@ -212,11 +356,13 @@ impl RuntimeClient {
         })?;
         let context_class =
             py.import(intern!(py, "caloric.context"))?.getattr(intern!(py, "LambdaContext"))?;
+        context_class.setattr(intern!(py, "_client"), myself)?;
         let mut encoded = Vec::new();
         let mut outgoing: Option<Outgoing> = None;
         // Event, context and result of an invocation, until its answer is on its way.
         let mut leftovers = Vec::with_capacity(3);
         loop {
+            let Connection { client, trace_id } = &mut *connection;
             let invocation = waiting(py, |wait| {
                 if let Some(outgoing) = outgoing.take() {
                     self.deliver(client, &outgoing.answer(&encoded), true, wait)?;
@@ -234,11 +380,23 @@ impl RuntimeClient {
                 invocation: &invocation,
                 request_id,
                 tenant_id,
-                hand_over: &self.hand_over,
+                runtime: self,
             };
-            let content = match call.run(client, &mut encoded, &mut leftovers)? {
+            let arguments = call.arguments(client, &mut leftovers);
+            // The handler may want to stream.
+            drop(connection);
+            let outcome = call.run(arguments, &mut encoded, &mut leftovers)?;
+            connection = self.free_connection()?;
+            let client = &mut connection.client;
+            let mut raised = None;
+            let content = match outcome {
                 Outcome::Content(content) => content,
+                Outcome::LastContent(content, error) => {
+                    raised = Some(error);
+                    content
+                }
                 Outcome::HandedOver(outcome) => {
+                    self.duties.fetch_and(!duty::HAND_OVER, Ordering::Relaxed);
                     let (result, error) = match outcome {
                         Ok(result) => (Some(result), None),
                         Err(error) => (None, Some(error.into_value(py).into_bound(py).into_any())),
@@ -249,6 +407,7 @@ impl RuntimeClient {
                         invocation_id.map(|id| PyString::new(py, id)),
                         result,
                         error,
+                        called_with(&leftovers).map(|(event, context)| (event.clone(), context.clone())),
                     ));
                 }
             };
@@ -258,6 +417,10 @@ impl RuntimeClient {
                 content,
             };
             let message = answer.answer(&encoded);
+            if let Some(error) = raised {
+                waiting(py, |wait| self.deliver(client, &message, false, wait))?;
+                return Err(error);
+            }
             if message.body.len() >= BEGIN_FROM {
                 // Taking large objects apart takes as long as sending them: now it costs nobody time.
                 py.detach(|| client.begin_post(&message, true));
@@ -266,9 +429,19 @@ impl RuntimeClient {
             outgoing = Some(answer);
         }
     }
-}
 
-impl RuntimeClient {
+    fn has(&self, duty: u8) -> bool {
+        self.duties.load(Ordering::Relaxed) & duty != 0
+    }
+
+    fn hook<'py>(
+        &self,
+        py: Python<'py>,
+        which: impl FnOnce(&Hooks) -> &Option<Py<PyAny>>,
+    ) -> Option<Bound<'py, PyAny>> {
+        which(&lock(&self.hooks)).as_ref().map(|hook| hook.bind(py).clone())
+    }
+
     /// Whether the loop goes on after a failed conversation.
     fn survives(&self, error: &Error) -> bool {
         self.worker && !matches!(error, Error::Interrupted)
@@ -324,13 +497,20 @@ impl RuntimeClient {
         Ok(())
     }
 
+    /// The connection, for whoever has no part in the loop.
     fn connection(&self) -> PyResult<MutexGuard<'_, Connection>> {
+        if self.running.load(Ordering::Relaxed) {
+            return Err(busy());
+        }
+        self.free_connection()
+    }
+
+    /// The connection, where nobody waits for the Runtime API on it: also for what a handler does.
+    fn free_connection(&self) -> PyResult<MutexGuard<'_, Connection>> {
         match self.connection.try_lock() {
             Ok(connection) => Ok(connection),
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                Err(PyRuntimeError::new_err("this RuntimeClient is already running its loop"))
-            }
+            Err(TryLockError::WouldBlock) => Err(busy()),
         }
     }
 
@@ -347,6 +527,7 @@ impl RuntimeClient {
         let mut current = lock(&self.current);
         current.request_id = Some(request_id.clone().unbind());
         current.tenant_id = tenant_id.clone().map(Bound::unbind);
+        current.invocation_id.clone_from(&invocation.invocation_id);
         Ok((request_id, tenant_id))
     }
 
@@ -354,6 +535,10 @@ impl RuntimeClient {
         let client = &mut self.connection()?.client;
         waiting(py, |wait| self.deliver(client, answer, false, wait))
     }
+}
+
+fn busy() -> PyErr {
+    PyRuntimeError::new_err("this RuntimeClient is already running its loop")
 }
 
 /// Without a usable deadline there is no time left, as the peer has it (spec runtime-api 1.3).
@@ -395,12 +580,14 @@ struct HandlerCall<'a, 'py> {
     invocation: &'a Invocation,
     request_id: Bound<'py, PyString>,
     tenant_id: Option<Bound<'py, PyString>>,
-    hand_over: &'a AtomicBool,
+    runtime: &'a RuntimeClient,
 }
 
 /// What a call of the handler leads to.
 enum Outcome<'py> {
     Content(Content),
+    /// The loop ends with this error when the answer has been posted.
+    LastContent(Content, PyErr),
     /// Somebody else makes the answer of what the handler returned or raised.
     HandedOver(PyResult<Bound<'py, PyAny>>),
 }
@@ -409,8 +596,8 @@ enum Outcome<'py> {
 enum Fault {
     /// The handler, or making its context, raised.
     Raised(PyErr),
-    /// `Runtime.*`, with the message.
-    Runtime(&'static str, String),
+    /// `Runtime.*`, with the message, and the exception behind it.
+    Runtime(&'static str, String, PyErr),
 }
 
 impl From<PyErr> for Fault {
@@ -420,42 +607,12 @@ impl From<PyErr> for Fault {
 }
 
 impl<'py> HandlerCall<'_, 'py> {
-    /// The answer to post. Raises only what is no `Exception`.
-    fn run(
+    /// Event and context, which are left in `leftovers` too, the context first.
+    fn arguments(
         &self,
         client: &mut Client<TcpConnector>,
-        encoded: &mut Vec<u8>,
         leftovers: &mut Vec<Bound<'py, PyAny>>,
-    ) -> PyResult<Outcome<'py>> {
-        let py = self.handler.py();
-        let fault = match self.result(client, encoded, leftovers) {
-            Ok(outcome) => return Ok(outcome),
-            Err(fault) => fault,
-        };
-        let report = py.import(intern!(py, "caloric.error_report"))?;
-        let report = match fault {
-            Fault::Raised(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
-            Fault::Raised(error) if self.hand_over.load(Ordering::Relaxed) => {
-                return Ok(Outcome::HandedOver(Err(error)));
-            }
-            Fault::Raised(error) => {
-                report.call_method1(intern!(py, "report_exception"), (error, &self.request_id))?
-            }
-            Fault::Runtime(error_type, message) => {
-                report.call_method1(intern!(py, "report_fault"), (error_type, message, &self.request_id))?
-            }
-        };
-        Ok(Outcome::Content(Content::Error(report.extract()?)))
-    }
-
-    /// Call the handler and encode its result. The objects that takes are left in `leftovers`.
-    fn result(
-        &self,
-        client: &mut Client<TcpConnector>,
-        encoded: &mut Vec<u8>,
-        leftovers: &mut Vec<Bound<'py, PyAny>>,
-    ) -> Result<Outcome<'py>, Fault> {
-        let py = self.handler.py();
+    ) -> Result<(Bound<'py, PyAny>, Bound<'py, PyAny>), Fault> {
         // In the peer's order: a context that cannot be made is reported even if the event is broken too.
         let context = self.context()?;
         leftovers.push(context.clone());
@@ -463,8 +620,108 @@ impl<'py> HandlerCall<'_, 'py> {
         client.release_event();
         let event = event?;
         leftovers.push(event.clone());
+        Ok((event, context))
+    }
+
+    /// The answer to post. Raises only what is no `Exception`.
+    fn run(
+        &self,
+        arguments: Result<(Bound<'py, PyAny>, Bound<'py, PyAny>), Fault>,
+        encoded: &mut Vec<u8>,
+        leftovers: &mut Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Outcome<'py>> {
+        match arguments.and_then(|arguments| self.result(arguments, encoded, leftovers)) {
+            Ok(Outcome::Content(content)) => Ok(self.followed_up(content, None, leftovers)),
+            Ok(other) => Ok(other),
+            Err(fault) => self.failed(fault, leftovers),
+        }
+    }
+
+    /// The outcome of an invocation that has no result.
+    #[cold]
+    fn failed(&self, fault: Fault, leftovers: &[Bound<'py, PyAny>]) -> PyResult<Outcome<'py>> {
+        let py = self.handler.py();
+        let report = py.import(intern!(py, "caloric.error_report"))?;
+        let (report, error) = match fault {
+            Fault::Raised(error) if !error.is_instance_of::<PyException>(py) => return Err(error),
+            Fault::Raised(error) if self.runtime.has(duty::HAND_OVER) => {
+                return Ok(Outcome::HandedOver(Err(error)));
+            }
+            Fault::Raised(error) => {
+                let error = error.into_value(py);
+                let report =
+                    report.call_method1(intern!(py, "report_exception"), (&error, &self.request_id))?;
+                (report, error)
+            }
+            Fault::Runtime(error_type, message, error) => {
+                let report = report
+                    .call_method1(intern!(py, "report_fault"), (error_type, message, &self.request_id))?;
+                (report, error.into_value(py))
+            }
+        };
+        Ok(self.followed_up(Content::Error(report.extract()?), Some(error), leftovers))
+    }
+
+    /// Do what is to be done between the handler and its answer, which is made already and stays as it is.
+    fn followed_up(
+        &self,
+        content: Content,
+        error: Option<Py<PyBaseException>>,
+        leftovers: &[Bound<'py, PyAny>],
+    ) -> Outcome<'py> {
+        if !self.runtime.has(duty::AFTER_INVOKE | duty::KEEP_SIGTERM) {
+            return Outcome::Content(content);
+        }
+        match self.follow_up(&content, error, leftovers) {
+            Ok(None) => Outcome::Content(content),
+            Ok(Some(error)) | Err(error) => Outcome::LastContent(content, error),
+        }
+    }
+
+    /// Call the hooks. Returns what a hook wants to be raised.
+    fn follow_up(
+        &self,
+        content: &Content,
+        error: Option<Py<PyBaseException>>,
+        leftovers: &[Bound<'py, PyAny>],
+    ) -> PyResult<Option<PyErr>> {
+        let py = self.handler.py();
+        if self.runtime.has(duty::KEEP_SIGTERM)
+            && !shutdown::sigterm_is_watched()
+            && let Some(keep) = self.runtime.hook(py, |hooks| &hooks.keep_sigterm)
+        {
+            keep.call0()?;
+        }
+        let (Some(hook), Some(called_with)) =
+            (self.runtime.hook(py, |hooks| &hooks.after_invoke), called_with(leftovers))
+        else {
+            return Ok(None);
+        };
+        let result = match content {
+            Content::Encoded => leftovers.get(2).cloned(),
+            Content::Bytes(bytes) => Some(bytes.bind(py).clone().into_any()),
+            Content::Error(_) => None,
+        };
+        let raised = hook.call1((called_with.0, called_with.1, result, error, &self.request_id))?;
+        Ok((!raised.is_none()).then(|| PyErr::from_value(raised)))
+    }
+
+    /// Call the handler and encode its result, or leave the result as it is to who takes over. The objects that takes are
+    /// left in `leftovers`: context, event, result.
+    fn result(
+        &self,
+        (event, context): (Bound<'py, PyAny>, Bound<'py, PyAny>),
+        encoded: &mut Vec<u8>,
+        leftovers: &mut Vec<Bound<'py, PyAny>>,
+    ) -> Result<Outcome<'py>, Fault> {
+        let py = self.handler.py();
+        if self.runtime.has(duty::BEFORE_INVOKE)
+            && let Some(hook) = self.runtime.hook(py, |hooks| &hooks.before_invoke)
+        {
+            hook.call1((&event, &context))?;
+        }
         let result = self.handler.call1((event, context))?;
-        if self.hand_over.load(Ordering::Relaxed) {
+        if self.runtime.has(duty::HAND_OVER) || wants_more_than_encoding(&result)? {
             return Ok(Outcome::HandedOver(Ok(result)));
         }
         match result.cast_into::<PyBytes>() {
@@ -503,6 +760,46 @@ impl<'py> HandlerCall<'_, 'py> {
     }
 }
 
+/// Event and context, of an invocation that got so far.
+fn called_with<'a, 'py>(
+    leftovers: &'a [Bound<'py, PyAny>],
+) -> Option<(&'a Bound<'py, PyAny>, &'a Bound<'py, PyAny>)> {
+    match leftovers {
+        [context, event, ..] => Some((event, context)),
+        _ => None,
+    }
+}
+
+/// Whether a result is awaited, streamed, or an `HttpResponse` (`caloric.answers`). The types of nearly all results are
+/// told by a look at them.
+fn wants_more_than_encoding(result: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if result.is_exact_instance_of::<PyDict>()
+        || result.is_exact_instance_of::<PyString>()
+        || result.is_none()
+        || result.is_exact_instance_of::<PyBytes>()
+        || result.is_exact_instance_of::<PyList>()
+        || result.is_exact_instance_of::<PyInt>()
+        || result.is_exact_instance_of::<PyBool>()
+        || result.is_exact_instance_of::<PyFloat>()
+        || result.is_exact_instance_of::<PyTuple>()
+    {
+        return Ok(false);
+    }
+    let py = result.py();
+    let kind = result.get_type();
+    for name in [
+        intern!(py, "__next__"),
+        intern!(py, "__await__"),
+        intern!(py, "__aiter__"),
+        intern!(py, "_caloric_answer"),
+    ] {
+        if kind.hasattr(name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// JSON text from a header, decoded; None when there is none.
 fn json_header<'py>(
     py: Python<'py>,
@@ -522,7 +819,7 @@ fn json_header<'py>(
 /// A `Runtime.*` fault with the exception's text; what is no `Exception`, such as `KeyboardInterrupt`, stays itself.
 fn fault(py: Python<'_>, error: PyErr, error_type: &'static str, what: &str) -> Fault {
     if error.is_instance_of::<PyException>(py) {
-        Fault::Runtime(error_type, format!("{what}: {}", error.value(py)))
+        Fault::Runtime(error_type, format!("{what}: {}", error.value(py)), error)
     } else {
         Fault::Raised(error)
     }
@@ -540,13 +837,7 @@ fn waiting<T: Send>(
     py: Python<'_>,
     talk: impl FnOnce(&mut SignalWait) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    let mut wait = SignalWait::begin(py)?;
-    let outcome = py.detach(|| talk(&mut wait));
-    match (outcome, wait.into_raised()) {
-        (Ok(value), _) => Ok(value),
-        (Err(_), Some(raised)) => Err(raised),
-        (Err(error), None) => Err(runtime_api_error(&error)),
-    }
+    without_gil(py, talk, runtime_api_error)
 }
 
 /// A line on `sys.stderr`. Failing to write it must not end the function.

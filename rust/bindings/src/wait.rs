@@ -15,6 +15,7 @@ use pyo3::types::PyDict;
 /// How long one `ppoll` lasts at most. A signal that arrives in the instant between the last check and `ppoll` is
 /// delivered to another thread, if there is one that takes it, and would be noticed only then.
 static LONGEST_POLL: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+const LONGEST_POLL_TIME: Duration = Duration::from_secs(1);
 
 /// Signals that tell of a fault of the running code itself: blocking them would hide it.
 const FAULTS: [libc::c_int; 7] =
@@ -48,10 +49,7 @@ impl SignalWait {
         let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let timeout = libc::timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
+            let timeout = timespec(left);
             // SAFETY: no descriptors; the timeout and the mask outlive the call.
             let ready =
                 unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const timeout, &raw const self.original) };
@@ -59,6 +57,31 @@ impl SignalWait {
                 return Ok(());
             }
             self.let_handlers_run(true)?;
+        }
+    }
+
+    /// Wait until `descriptor` can be read, with signals. `false`: it could not until then.
+    pub fn wait_until(
+        &mut self,
+        descriptor: &impl AsRawFd,
+        until: Option<Instant>,
+    ) -> Result<bool, Interrupted> {
+        let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        loop {
+            let left = until.map_or(LONGEST_POLL_TIME, |until| {
+                until.saturating_duration_since(Instant::now()).min(LONGEST_POLL_TIME)
+            });
+            let timeout = timespec(left);
+            // SAFETY: one valid pollfd, a timeout and a signal mask, all of which outlive the call.
+            let ready =
+                unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, &raw const self.original) };
+            if ready > 0 {
+                return Ok(true);
+            }
+            if ready == 0 && until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(false);
+            }
+            self.let_handlers_run(ready < 0)?;
         }
     }
 
@@ -104,6 +127,22 @@ impl<T: AsRawFd> Wait<T> for SignalWait {
     }
 }
 
+/// Talk to the platform without the GIL; signal handlers run meanwhile, and what one raises goes before the failure that
+/// came of it.
+pub fn without_gil<T: Send, E: Send>(
+    py: Python<'_>,
+    talk: impl FnOnce(&mut SignalWait) -> Result<T, E> + Send,
+    to_python: impl FnOnce(&E) -> PyErr,
+) -> PyResult<T> {
+    let mut wait = SignalWait::begin(py)?;
+    let outcome = py.detach(|| talk(&mut wait));
+    match (outcome, wait.into_raised()) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), Some(raised)) => Err(raised),
+        (Err(error), None) => Err(to_python(&error)),
+    }
+}
+
 /// Run Python's signal handlers and, where user code keeps an event loop, the handlers it registered there.
 fn run_handlers(py: Python<'_>, interrupted: bool) -> PyResult<()> {
     py.check_signals()?;
@@ -115,6 +154,13 @@ fn run_handlers(py: Python<'_>, interrupted: bool) -> PyResult<()> {
     py.import(intern!(py, "caloric.event_loop"))?
         .call_method1(intern!(py, "run_signal_handlers"), (interrupted,))?;
     py.check_signals()
+}
+
+fn timespec(time: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
 }
 
 fn block_signals() -> libc::sigset_t {

@@ -1,12 +1,15 @@
-//! The calls of the Runtime API: four over one kept connection, and those of SnapStart around it.
+//! The calls of the Runtime API: four over one kept connection, and those of SnapStart around it. A response that is
+//! sent while it is made is in [`stream`].
 
-use std::io::{self, IoSlice};
+pub mod stream;
 
 use crate::error::{Call, Error, Refusal};
-use crate::http1::{MAX_RESPONSE_BODY, MAX_RESPONSE_HEAD, ParseError, RequestHead, ResponseBuffer};
+use crate::exchange::{Exchange, Failure};
+use crate::http1::RequestHead;
 use crate::invocation::Invocation;
 use crate::protocol;
-use crate::transport::{Connect, Interest, Transport, Wait};
+use crate::transport::{Connect, Wait};
+use stream::Stream;
 
 /// What is sent for an invocation: its result or its error.
 #[derive(Debug, Clone, Copy)]
@@ -62,19 +65,16 @@ pub enum Posted {
 /// made again when the server closed it.
 #[derive(Debug)]
 pub struct Client<C: Connect> {
-    connector: C,
-    connection: Option<Connection<C::Transport>>,
-    responses: ResponseBuffer,
+    exchange: Exchange<C>,
     user_agent: String,
     /// `GET /next`, which never changes.
     next_request: Vec<u8>,
     /// The head of the request at hand; kept for its memory.
     head: Vec<u8>,
     next: NextRequest,
-    /// Bytes of the request at hand that [`Self::begin_post`] has sent.
-    sent_ahead: usize,
     pipelining: bool,
     refused: Option<RefusedAnswer>,
+    stream: Option<Stream>,
 }
 
 /// How far `GET /next` is.
@@ -87,15 +87,6 @@ enum NextRequest {
     Pipelined,
 }
 
-#[derive(Debug)]
-struct Connection<T> {
-    transport: T,
-    /// It has carried a response before, so that a close is a server's right and no failure.
-    kept_alive: bool,
-    /// Sending failed; at most an answer that had come before can still be read.
-    broken: bool,
-}
-
 /// An answer that was refused, kept in case the server hands the same invocation out again.
 #[derive(Debug)]
 struct RefusedAnswer {
@@ -103,13 +94,6 @@ struct RefusedAnswer {
     invocation_id: Option<String>,
     call: Call,
     request: Vec<u8>,
-}
-
-/// Why a response did not come.
-enum Failure {
-    /// The connection closed before the first byte.
-    Closed(Option<io::Error>),
-    Error(Error),
 }
 
 impl<C: Connect> Client<C> {
@@ -123,16 +107,14 @@ impl<C: Connect> Client<C> {
             .header("User-Agent", &user_agent)
             .end();
         Self {
-            connector,
-            connection: None,
-            responses: ResponseBuffer::new(),
+            exchange: Exchange::new(connector),
             user_agent,
             next_request,
             head: Vec::new(),
             next: NextRequest::NotSent,
-            sent_ahead: 0,
             pipelining: true,
             refused: None,
+            stream: None,
         }
     }
 
@@ -150,7 +132,8 @@ impl<C: Connect> Client<C> {
     /// caller can prepare for it.
     pub fn request_next<W: Wait<C::Transport>>(&mut self, wait: &mut W) -> Result<(), Error> {
         if self.next == NextRequest::NotSent {
-            let sent = self.send_request(&[], &[], true, wait);
+            self.keep_in_step();
+            let sent = self.exchange.send([&[], &[], &self.next_request], wait);
             if sent.is_err() {
                 self.disconnect();
             }
@@ -187,12 +170,12 @@ impl<C: Connect> Client<C> {
 
     /// The event of the invocation that [`Self::next_invocation`] returned last.
     pub fn event(&self) -> &[u8] {
-        self.responses.body()
+        self.exchange.responses.body()
     }
 
     /// Forget the event: it has been decoded. Gives the memory of a large one back.
     pub fn release_event(&mut self) {
-        self.responses.consume();
+        self.exchange.responses.consume();
     }
 
     /// Send as much of an answer as the kept connection takes without waiting: time in which the caller can tidy up
@@ -202,18 +185,7 @@ impl<C: Connect> Client<C> {
         self.write_head(&mut head, answer);
         self.drop_connection_out_of_step();
         let next: &[u8] = if then_next && self.pipelining { &self.next_request } else { &[] };
-        let mut slices = [IoSlice::new(&head), IoSlice::new(answer.body), IoSlice::new(next)];
-        let mut parts = &mut slices[..];
-        self.sent_ahead = 0;
-        if let Some(connection) = &mut self.connection {
-            IoSlice::advance_slices(&mut parts, 0);
-            while !parts.is_empty() {
-                // An error comes again when `post` goes on.
-                let Ok(count @ 1..) = connection.transport.send(parts) else { break };
-                IoSlice::advance_slices(&mut parts, count);
-                self.sent_ahead += count;
-            }
-        }
+        self.exchange.send_ahead([&head, answer.body, next]);
         self.head = head;
     }
 
@@ -225,6 +197,7 @@ impl<C: Connect> Client<C> {
         then_next: bool,
         wait: &mut W,
     ) -> Result<Posted, Error> {
+        self.abandon_stream();
         let mut head = std::mem::take(&mut self.head);
         self.write_head(&mut head, answer);
         let call = answer.kind.call();
@@ -261,13 +234,13 @@ impl<C: Connect> Client<C> {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         RequestHead::new(&mut head, "GET", &[protocol::RESTORE_NEXT_PATH])
-            .header("Host", self.connector.address())
+            .header("Host", self.exchange.address())
             .header("User-Agent", &self.user_agent)
             .end();
         let outcome = self.exchange(CALL, &head, &[], false, wait);
         self.head = head;
         let restored = match outcome {
-            Ok(()) if self.responses.status() == 200 => Ok(()),
+            Ok(()) if self.exchange.responses.status() == 200 => Ok(()),
             Ok(()) => Err(self.status_error(CALL)),
             Err(failure) => Err(failure.into_error(CALL)),
         };
@@ -300,7 +273,7 @@ impl<C: Connect> Client<C> {
         let mut head = std::mem::take(&mut self.head);
         head.clear();
         RequestHead::new(&mut head, "POST", &[path])
-            .header("Host", self.connector.address())
+            .header("Host", self.exchange.address())
             .header("User-Agent", &self.user_agent)
             .header("Content-Type", "application/json")
             .header(protocol::FUNCTION_ERROR_TYPE, error_type)
@@ -319,7 +292,7 @@ impl<C: Connect> Client<C> {
         };
         let mut request =
             RequestHead::new(head, "POST", &[protocol::INVOCATION_PREFIX, answer.request_id, end])
-                .header("Host", self.connector.address())
+                .header("Host", self.exchange.address())
                 .header("User-Agent", &self.user_agent);
         request = match answer.kind {
             AnswerKind::Response { content_type } => request.header("Content-Type", content_type),
@@ -348,14 +321,14 @@ impl<C: Connect> Client<C> {
             let outcome = if request == NextRequest::NotSent {
                 self.exchange(CALL, &[], &[], true, wait)
             } else {
-                self.responses.consume();
-                self.read_response(CALL, wait)
+                self.exchange.responses.consume();
+                self.exchange.read_response(CALL, wait)
             };
             match outcome {
                 Ok(()) => {}
                 // A kept-alive connection was closed, perhaps while the environment was frozen, or after the answer
                 // that the request followed. Asking again is safe: an event that was not answered is handed out again.
-                Err(Failure::Closed(_)) if self.kept_alive() && !asked_again => {
+                Err(Failure::Closed(_)) if self.exchange.is_kept_alive() && !asked_again => {
                     asked_again = true;
                     self.disconnect();
                     continue;
@@ -365,16 +338,16 @@ impl<C: Connect> Client<C> {
                     return Err(failure.into_error(CALL));
                 }
             }
-            match self.responses.status() {
+            match self.exchange.responses.status() {
                 200 => {
-                    let invocation = Invocation::from_response(&self.responses);
+                    let invocation = Invocation::from_response(&self.exchange.responses);
                     self.settle_connection();
                     return invocation;
                 }
                 403 if request == NextRequest::Pipelined => {
                     self.pipelining = false;
                     self.settle_connection();
-                    self.responses.consume();
+                    self.exchange.responses.consume();
                 }
                 _ => return Err(self.status_error(CALL)),
             }
@@ -390,9 +363,7 @@ impl<C: Connect> Client<C> {
         then_next: bool,
         wait: &mut W,
     ) -> Result<Posted, Error> {
-        if self.sent_ahead == 0 {
-            self.drop_connection_out_of_step();
-        }
+        self.keep_in_step();
         let mut with_next = then_next && self.pipelining;
         let mut resent = false;
         loop {
@@ -400,7 +371,7 @@ impl<C: Connect> Client<C> {
                 Ok(()) => break,
                 // The server closed the kept connection, perhaps while the handler ran. It may have taken the answer
                 // all the same; then the second copy is refused, which is told apart below.
-                Err(Failure::Closed(_)) if self.kept_alive() && !resent => {
+                Err(Failure::Closed(_)) if self.exchange.is_kept_alive() && !resent => {
                     resent = true;
                     with_next = false;
                     self.disconnect();
@@ -411,22 +382,28 @@ impl<C: Connect> Client<C> {
                 }
             }
         }
-        let status = self.responses.status();
-        if status == 200 && self.responses.is_invocation() {
+        let posted = self.posted(call, resent)?;
+        if with_next && self.exchange.is_connected() {
+            self.next = NextRequest::Pipelined;
+        }
+        Ok(posted)
+    }
+
+    /// What the server said to an answer, in the response at hand.
+    fn posted(&mut self, call: Call, resent: bool) -> Result<Posted, Error> {
+        let status = self.exchange.responses.status();
+        if status == 200 && self.exchange.responses.is_invocation() {
             self.disconnect();
             return Err(Error::OutOfStep { call });
         }
         let posted = match status {
             200..=299 => Posted::Accepted,
             400 | 403 if resent => Posted::Accepted,
-            400 | 403 | 410 | 413 => Posted::Refused(self.refusal()),
+            400 | 403 | 410 | 413 => Posted::Refused(self.exchange.refusal()),
             _ => return Err(self.status_error(call)),
         };
         self.settle_connection();
-        self.responses.consume();
-        if with_next && self.connection.is_some() {
-            self.next = NextRequest::Pipelined;
-        }
+        self.exchange.responses.consume();
         Ok(posted)
     }
 
@@ -439,193 +416,45 @@ impl<C: Connect> Client<C> {
         with_next: bool,
         wait: &mut W,
     ) -> Result<(), Failure> {
-        match self.send_request(head, body, with_next, wait) {
-            Ok(()) => self.read_response(call, wait),
-            // The server may have answered before it closed, as with 413 to a body it did not want to read.
-            Err(Failure::Closed(error)) => self.read_response(call, wait).map_err(|failure| match failure {
-                Failure::Closed(_) => Failure::Closed(error),
-                Failure::Error(error) => Failure::Error(error),
-            }),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Send a request on the kept connection or a new one.
-    fn send_request<W: Wait<C::Transport>>(
-        &mut self,
-        head: &[u8],
-        body: &[u8],
-        with_next: bool,
-        wait: &mut W,
-    ) -> Result<(), Failure> {
-        self.responses.consume();
-        if self.sent_ahead == 0 {
-            self.drop_connection_out_of_step();
-        }
-        let connection = if let Some(connection) = &mut self.connection {
-            connection
-        } else {
-            self.responses.clear();
-            let transport = self.connector.connect().map_err(|source| {
-                Failure::Error(Error::Connect { address: self.connector.address().to_owned(), source })
-            })?;
-            self.connection.insert(Connection { transport, kept_alive: false, broken: false })
-        };
+        self.keep_in_step();
         let next: &[u8] = if with_next { &self.next_request } else { &[] };
-        let mut slices = [IoSlice::new(head), IoSlice::new(body), IoSlice::new(next)];
-        let mut parts = &mut slices[..];
-        let mut sent = std::mem::take(&mut self.sent_ahead);
-        IoSlice::advance_slices(&mut parts, sent);
-        let transport = &mut connection.transport;
-        while !parts.is_empty() {
-            match transport.send(parts) {
-                Ok(count @ 1..) => {
-                    IoSlice::advance_slices(&mut parts, count);
-                    sent += count;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // A server may answer a request of which it has read enough, and then neither read the rest nor
-                    // close. Behind the first request there is nothing to be read early.
-                    let answer_may_come = sent < head.len() + body.len();
-                    let interest = if answer_may_come { Interest::Either } else { Interest::Writable };
-                    wait.wait(transport, interest).map_err(|_| Failure::Error(Error::Interrupted))?;
-                    if !answer_may_come {
-                        continue;
-                    }
-                    match answered_early(&mut self.responses, transport) {
-                        Ok(false) => {}
-                        Ok(true) => {
-                            connection.broken = true;
-                            return Ok(());
-                        }
-                        Err(error) => {
-                            connection.broken = true;
-                            return Err(Failure::Closed(error));
-                        }
-                    }
-                }
-                outcome => {
-                    connection.broken = true;
-                    return Err(Failure::Closed(outcome.err()));
-                }
-            }
-        }
-        Ok(())
+        self.exchange.run(call, [head, body, next], wait)
     }
 
     /// Bytes that nobody asked for are on the connection: what comes next could be taken for the answer to the wrong
     /// request. A new connection begins afresh, and without pipelining, where this can always be told.
     fn drop_connection_out_of_step(&mut self) {
-        self.responses.consume();
-        if self.responses.has_started() {
+        self.exchange.responses.consume();
+        if self.exchange.responses.has_started() {
             self.disconnect();
             self.pipelining = false;
         }
     }
 
-    /// Read until a response is complete.
-    fn read_response<W: Wait<C::Transport>>(&mut self, call: Call, wait: &mut W) -> Result<(), Failure> {
-        loop {
-            if self.responses.advance().map_err(|error| self.parse_failure(call, error))? {
-                return Ok(());
-            }
-            let Some(connection) = &mut self.connection else { return Err(Failure::Closed(None)) };
-            if wait.wait(&connection.transport, Interest::Readable).is_err() {
-                return Err(Failure::Error(Error::Interrupted));
-            }
-            let transport = &mut connection.transport;
-            match self.responses.receive(|space| transport.receive(space)) {
-                Ok(0) if !self.responses.has_started() => return Err(Failure::Closed(None)),
-                Ok(0) => {
-                    self.responses.close().map_err(|error| self.parse_failure(call, error))?;
-                    return Ok(());
-                }
-                Ok(_) => {}
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) if !self.responses.has_started() => return Err(Failure::Closed(Some(error))),
-                Err(source) => return Err(Failure::Error(Error::Io { call, source })),
-            }
+    /// The same, unless a part of the request at hand is on the connection already.
+    fn keep_in_step(&mut self) {
+        if !self.exchange.is_ahead() {
+            self.drop_connection_out_of_step();
         }
     }
 
-    fn parse_failure(&self, call: Call, error: ParseError) -> Failure {
-        Failure::Error(match error {
-            ParseError::NotHttp(reason) => Error::NotHttp { call, reason, start: self.responses.beginning() },
-            ParseError::HeadTooLarge => Error::HeadTooLarge { call, limit: MAX_RESPONSE_HEAD },
-            ParseError::BodyTooLarge => Error::BodyTooLarge { call, limit: MAX_RESPONSE_BODY },
-            ParseError::EndedEarly { received, expected } => Error::EndedEarly { call, received, expected },
-        })
-    }
-
-    fn kept_alive(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.kept_alive)
-    }
-
     fn disconnect(&mut self) {
-        self.connection = None;
+        self.exchange.disconnect();
         self.next = NextRequest::NotSent;
-        self.sent_ahead = 0;
-        self.responses.clear();
     }
 
     /// A response came: keep its connection, or drop it when the server will close it.
     fn settle_connection(&mut self) {
-        match &mut self.connection {
-            Some(connection) if self.responses.keep_alive() && !connection.broken => {
-                connection.kept_alive = true;
-            }
-            _ => {
-                self.connection = None;
-                self.pipelining = false;
-            }
-        }
-    }
-
-    fn refusal(&self) -> Refusal {
-        let body = self.responses.body();
-        Refusal {
-            status: self.responses.status(),
-            body: String::from_utf8_lossy(&body[..body.len().min(1024)]).into_owned(),
+        if !self.exchange.settle() {
+            self.pipelining = false;
         }
     }
 
     /// The error for a status that ends the conversation.
     fn status_error(&mut self, call: Call) -> Error {
-        let refusal = self.refusal();
+        let refusal = self.exchange.refusal();
         self.disconnect();
-        match refusal.status {
-            400..=499 => Error::Refused { call, refusal },
-            500..=599 => Error::ServerError { call, refusal },
-            _ => Error::UnexpectedStatus { call, refusal },
-        }
-    }
-}
-
-impl Failure {
-    fn into_error(self, call: Call) -> Error {
-        match self {
-            Self::Closed(None) => Error::NoAnswer { call },
-            Self::Closed(Some(source)) => Error::Io { call, source },
-            Self::Error(error) => error,
-        }
-    }
-}
-
-/// Receive once without waiting. `true`: a whole response is there, or what is no response. Fails when the server
-/// closed, with the reason if there is one.
-fn answered_early<T: Transport>(
-    responses: &mut ResponseBuffer,
-    transport: &mut T,
-) -> Result<bool, Option<io::Error>> {
-    match responses.receive(|space| transport.receive(space)) {
-        Ok(0) => Err(None),
-        Ok(_) => Ok(!matches!(responses.advance(), Ok(false))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-            Ok(false)
-        }
-        Err(error) => Err(Some(error)),
+        refusal.into_error(call)
     }
 }
 

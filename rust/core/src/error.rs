@@ -1,9 +1,9 @@
-//! Everything that can go wrong between this client and the Runtime API.
+//! Everything that can go wrong between the clients and the Runtime API, which serves the Extensions API too.
 
 use std::fmt;
 use std::io;
 
-/// The calls of the Runtime API, for error messages.
+/// The calls of the Runtime API and of the Extensions API, for error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// `GET /runtime/invocation/next`
@@ -18,6 +18,16 @@ pub enum Call {
     RestoreNext,
     /// `POST /runtime/restore/error`
     RestoreError,
+    /// `POST /extension/register`
+    ExtensionRegister,
+    /// `GET /extension/event/next`
+    ExtensionNextEvent,
+    /// `POST /extension/init/error`
+    ExtensionInitError,
+    /// `POST /extension/exit/error`
+    ExtensionExitError,
+    /// `PUT /telemetry`
+    TelemetrySubscribe,
 }
 
 impl fmt::Display for Call {
@@ -29,6 +39,11 @@ impl fmt::Display for Call {
             Self::InitializationError => "POST /runtime/init/error",
             Self::RestoreNext => "GET /runtime/restore/next",
             Self::RestoreError => "POST /runtime/restore/error",
+            Self::ExtensionRegister => "POST /extension/register",
+            Self::ExtensionNextEvent => "GET /extension/event/next",
+            Self::ExtensionInitError => "POST /extension/init/error",
+            Self::ExtensionExitError => "POST /extension/exit/error",
+            Self::TelemetrySubscribe => "PUT /telemetry",
         })
     }
 }

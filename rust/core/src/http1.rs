@@ -1,5 +1,5 @@
 //! HTTP/1.1 responses without a socket: bytes go in, and either more are wanted, or a response is there, or the
-//! bytes are wrong. Request heads are written here too.
+//! bytes are wrong. Request heads are written here too; requests are read in [`request`].
 //!
 //! A response stays where it was received: head and body lie next to each other in [`ResponseBuffer`], chunks are
 //! moved together in place, and whatever follows the response (the answer to a pipelined request) is kept.
@@ -7,6 +7,8 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+pub mod request;
 
 /// Longest head (interim responses, status line, headers; and by itself the trailers of a chunked body) that is
 /// accepted, in bytes.
@@ -259,34 +261,7 @@ impl ResponseBuffer {
             let begin = self.start + (part.as_ptr() as usize - bytes.as_ptr() as usize);
             begin..begin + part.len()
         };
-        let mut headers = Vec::with_capacity(response.headers.len());
-        let mut keep_alive = !http_10;
-        let mut content_length: Option<usize> = None;
-        let mut chunked = false;
-        for field in response.headers.iter() {
-            headers.push((offset(field.name.as_bytes()), offset(field.value)));
-            if field.name.eq_ignore_ascii_case("content-length") {
-                let length = parse_length(field.value)?;
-                if content_length.is_some_and(|earlier| earlier != length) {
-                    return Err(ParseError::NotHttp("two different Content-Length headers"));
-                }
-                content_length = Some(length);
-            } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-                if !field.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                    return Err(ParseError::NotHttp("a Transfer-Encoding other than chunked"));
-                }
-                chunked = true;
-            } else if field.name.eq_ignore_ascii_case("connection") {
-                for option in field.value.split(|byte| *byte == b',') {
-                    let option = option.trim_ascii();
-                    if option.eq_ignore_ascii_case(b"close") {
-                        keep_alive = false;
-                    } else if http_10 && option.eq_ignore_ascii_case(b"keep-alive") {
-                        keep_alive = true;
-                    }
-                }
-            }
-        }
+        let fields = Fields::read(response.headers, http_10, offset)?;
         let begin = self.start + length;
         // 101 would hand the connection over to another protocol; nobody asked for one.
         if (100..200).contains(&status) && status != 101 {
@@ -294,20 +269,20 @@ impl ResponseBuffer {
             self.interim += length;
             return Ok(true);
         }
-        let framing = if matches!(status, 101 | 204 | 304) {
-            Framing::Length(0)
-        } else if chunked {
-            Framing::Chunked(ChunkState::Size)
-        } else if let Some(length) = content_length {
-            Framing::Length(length)
-        } else {
-            keep_alive = false;
-            Framing::UntilClose
+        let (keep_alive, framing) = match fields.framing {
+            _ if matches!(status, 101 | 204 | 304) => (fields.keep_alive, Framing::Length(0)),
+            Some(framing) => (fields.keep_alive, framing),
+            None => (false, Framing::UntilClose),
         };
+        self.begin_body(begin, Head { status, keep_alive, framing, headers: fields.headers });
+        Ok(true)
+    }
+
+    /// A head was read; the body begins at `begin`.
+    fn begin_body(&mut self, begin: usize, head: Head) {
         self.body = begin..begin;
         self.raw = begin;
-        self.head = Some(Head { status, keep_alive, framing, headers });
-        Ok(true)
+        self.head = Some(head);
     }
 
     fn advance_body(&mut self) -> Result<bool, ParseError> {
@@ -399,6 +374,59 @@ impl ResponseBuffer {
     }
 }
 
+/// What the header fields say of the message they belong to.
+struct Fields {
+    /// Name and value of each, as ranges of the buffer.
+    headers: Vec<(Range<usize>, Range<usize>)>,
+    keep_alive: bool,
+    /// How the body's end is found, where a field says so.
+    framing: Option<Framing>,
+}
+
+impl Fields {
+    /// `offset` says where in the buffer a part of a field lies.
+    fn read(
+        fields: &[httparse::Header<'_>],
+        http_10: bool,
+        offset: impl Fn(&[u8]) -> Range<usize>,
+    ) -> Result<Self, ParseError> {
+        let mut headers = Vec::with_capacity(fields.len());
+        let mut keep_alive = !http_10;
+        let mut content_length: Option<usize> = None;
+        let mut chunked = false;
+        for field in fields {
+            headers.push((offset(field.name.as_bytes()), offset(field.value)));
+            if field.name.eq_ignore_ascii_case("content-length") {
+                let length = parse_length(field.value)?;
+                if content_length.is_some_and(|earlier| earlier != length) {
+                    return Err(ParseError::NotHttp("two different Content-Length headers"));
+                }
+                content_length = Some(length);
+            } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+                if !field.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err(ParseError::NotHttp("a Transfer-Encoding other than chunked"));
+                }
+                chunked = true;
+            } else if field.name.eq_ignore_ascii_case("connection") {
+                for option in field.value.split(|byte| *byte == b',') {
+                    let option = option.trim_ascii();
+                    if option.eq_ignore_ascii_case(b"close") {
+                        keep_alive = false;
+                    } else if http_10 && option.eq_ignore_ascii_case(b"keep-alive") {
+                        keep_alive = true;
+                    }
+                }
+            }
+        }
+        let framing = if chunked {
+            Some(Framing::Chunked(ChunkState::Size))
+        } else {
+            content_length.map(Framing::Length)
+        };
+        Ok(Self { headers, keep_alive, framing })
+    }
+}
+
 fn parse_length(value: &[u8]) -> Result<usize, ParseError> {
     let digits = value.trim_ascii();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -438,6 +466,11 @@ impl<'a> RequestHead<'a> {
             out.extend_from_slice(part.as_bytes());
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
+        Self { out }
+    }
+
+    /// Go on with a trailer section, whose fields are written as headers are.
+    pub fn trailers(out: &'a mut Vec<u8>) -> Self {
         Self { out }
     }
 

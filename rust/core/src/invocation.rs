@@ -24,6 +24,7 @@ pub struct Invocation {
     /// The event's Content-Type, where it says that the event is no JSON ([`Self::is_json`]).
     pub other_content_type: Option<String>,
     deadline_ms: Option<String>,
+    shown_deadline_ms: Option<String>,
 }
 
 impl Invocation {
@@ -53,6 +54,8 @@ impl Invocation {
                 invocation.cognito_identity = Some(text());
             } else if is(protocol::TENANT_ID) {
                 invocation.tenant_id = Some(text());
+            } else if is(protocol::CALORIC_DEADLINE_MS) {
+                invocation.shown_deadline_ms = Some(text());
             } else if is("content-type") && value != b"application/json" {
                 // Exactly so: a charset or other case makes it bytes, as the peer does (spec 4.6).
                 invocation.other_content_type = Some(text());
@@ -73,9 +76,10 @@ impl Invocation {
         self.other_content_type.is_none()
     }
 
-    /// `Lambda-Runtime-Deadline-Ms`: Unix time in milliseconds at which the function times out.
+    /// `Lambda-Runtime-Deadline-Ms`: Unix time in milliseconds at which the function times out. With a virtual clock it is
+    /// the time which that clock shows then.
     pub fn deadline_ms(&self) -> Result<u64, Error> {
-        let Some(value) = &self.deadline_ms else {
+        let Some(value) = self.shown_deadline_ms.as_ref().or(self.deadline_ms.as_ref()) else {
             return Err(Error::MissingDeadline { request_id: self.request_id.clone() });
         };
         value

@@ -13,6 +13,8 @@ use crate::transport::{Connect, Interest, Interrupted, Transport, Wait};
 pub enum Event {
     /// These bytes arrive.
     Bytes(Vec<u8>),
+    /// Nothing has come yet: the read would have to wait, once.
+    Nothing,
     /// The server closes.
     Close,
     /// The connection is reset.
@@ -125,7 +127,7 @@ impl Transport for MemoryTransport {
                 self.script.events.push_front(Event::Reset);
                 Err(io::ErrorKind::ConnectionReset.into())
             }
-            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(Event::Nothing) | None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 

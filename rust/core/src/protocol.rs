@@ -42,6 +42,13 @@ pub const FUNCTION_ERROR_BODY: &str = "Lambda-Runtime-Function-Error-Body";
 pub const XRAY_ERROR_CAUSE: &str = "Lambda-Runtime-Function-XRay-Error-Cause";
 /// Absent for a buffered response, `streaming` for a streamed one.
 pub const RESPONSE_MODE: &str = "Lambda-Runtime-Function-Response-Mode";
+/// Not AWS's: with a virtual clock, [`DEADLINE_MS`] in the time that the clock shows.
+pub const CALORIC_DEADLINE_MS: &str = "Caloric-Deadline-Ms";
+
+/// The trailers of a streamed response, announced in its head.
+pub const STREAM_TRAILERS: &str = "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body";
+/// Type of a streamed response that begins with a prelude: status, headers and cookies as JSON, and eight zero bytes.
+pub const HTTP_INTEGRATION: &str = "application/vnd.awslambda.http-integration-response";
 
 /// Register an extension.
 pub const EXTENSION_REGISTER_PATH: &str = "/2020-01-01/extension/register";

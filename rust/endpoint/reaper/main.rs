@@ -9,7 +9,8 @@
 //!
 //! - `MODE`: `g` puts the program into a process group of its own, `-` into the endpoint's, as a terminal needs it.
 //! - `CWD`: where the program runs; empty: here.
-//! - `TEMPORARY`: a folder to remove when the endpoint ended without a goodbye; empty: none.
+//! - `TEMPORARY`: a folder to remove when the endpoint ended without a goodbye; empty: none. So is the control group
+//!   that the endpoint has named later.
 //! - Descriptors 0, 1, 2 are the program's; 3 is the control socket (packets, see `src/reaper.rs`).
 //! - The environment is the program's, with `=` before each name: the dynamic linker must not see a function's
 //!   `LD_PRELOAD` here.
@@ -77,11 +78,13 @@ unsafe extern "C" {
     fn getppid() -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn open(path: *const c_char, flags: c_int, ...) -> c_int;
+    fn openat(folder: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn pipe2(ends: *mut c_int, flags: c_int) -> c_int;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout_ms: c_int) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn read(fd: c_int, buffer: *mut c_void, length: usize) -> isize;
     fn recv(fd: c_int, buffer: *mut c_void, length: usize, flags: c_int) -> isize;
+    fn rmdir(path: *const c_char) -> c_int;
     fn send(fd: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize;
     fn setpgid(pid: c_int, group: c_int) -> c_int;
     fn sigaction(signal: c_int, new: *const SignalAction, old: *mut SignalAction) -> c_int;
@@ -114,6 +117,7 @@ const SIGPIPE: c_int = 13;
 const SIGCHLD: c_int = 17;
 const SIGXFSZ: c_int = 25;
 const O_RDONLY: c_int = 0;
+const O_WRONLY: c_int = 1;
 const O_RDWR: c_int = 2;
 const O_NONBLOCK: c_int = 0o4000;
 const O_CLOEXEC: c_int = 0o2_000_000;
@@ -125,6 +129,7 @@ const MSG_DONTWAIT: c_int = 0x40;
 const MSG_NOSIGNAL: c_int = 0x4000;
 const EINTR: c_int = 4;
 const EAGAIN: c_int = 11;
+const EBUSY: c_int = 16;
 
 // ---- what is said on the control socket ------------------------------------------------------------------------
 
@@ -151,6 +156,14 @@ const ENDED: i32 = 3;
 const KILL: u8 = b'K';
 /// A byte from the endpoint: nobody needs the pid any more.
 const RELEASE: u8 = b'R';
+/// This byte and a path: the control group that the program's processes are in, or about to be.
+const GROUP: u8 = b'G';
+
+/// A packet from the endpoint has at most a path.
+const PACKET: usize = 4096;
+
+/// A group of which others are still leaving is tried again so often, every 10 ms.
+const REMOVAL_ATTEMPTS: c_int = 50;
 
 /// The end is reported after this time even if something cannot be killed (a hung device, say).
 const LEFTOVERS_MS: c_int = 1000;
@@ -200,7 +213,11 @@ unsafe fn run(argv: *const *const c_char, envp: *mut *const c_char) -> c_int {
         report(STARTED, program, 0, 0);
         let signals = out_of_the_way(signalfd(-1, &raw const all, O_NONBLOCK | O_CLOEXEC));
         let_go(signals, parent);
-        let orphaned = Reaper { program, endpoint: parent, signals }.watch();
+        let mut reaper = Reaper { program, endpoint: parent, signals, group: [0; PACKET] };
+        let orphaned = reaper.watch();
+        if orphaned {
+            reaper.remove_group();
+        }
         if orphaned && !is(*argv.add(4), 0) {
             let rm = [c"rm".as_ptr(), c"-rf".as_ptr(), c"--".as_ptr(), *argv.add(4), ptr::null()];
             let environment = [ptr::null()];
@@ -273,11 +290,13 @@ struct Reaper {
     /// A pidfd of the endpoint, or -1: its control socket may live on in a process it forked.
     endpoint: c_int,
     signals: c_int,
+    /// The path of the control group, a C string; empty: none.
+    group: [u8; PACKET],
 }
 
 impl Reaper {
     /// Stay until nothing is left and the endpoint has taken note. Returns whether the endpoint is gone.
-    fn watch(&self) -> bool {
+    fn watch(&mut self) -> bool {
         let mut killing = false;
         let mut ended = None;
         let mut waited = 0;
@@ -302,6 +321,7 @@ impl Reaper {
             }
             let mut patience = -1;
             if killing && (left || ended.is_none()) {
+                self.thaw_group();
                 self.kill_children();
                 // A child that is not gone at once, or has just become ours, is looked at again.
                 patience = 10;
@@ -321,13 +341,17 @@ impl Reaper {
             self.drain_signals();
             orphaned |= fds[2].revents != 0;
             while !orphaned {
-                let mut command = 0_u8;
-                // SAFETY: room for one byte.
-                match unsafe { recv(CONTROL, (&raw mut command).cast(), 1, MSG_DONTWAIT) } {
+                let mut packet = [0_u8; PACKET];
+                // SAFETY: the pointer and the length are the buffer's, of which one byte stays zero.
+                let got = unsafe { recv(CONTROL, packet.as_mut_ptr().cast(), PACKET - 1, MSG_DONTWAIT) };
+                match got {
                     0 => orphaned = true,
-                    1 if command == KILL => killing = true,
-                    1 if command == RELEASE => released = true,
-                    1 => {}
+                    1.. => match packet[0] {
+                        KILL => killing = true,
+                        RELEASE => released = true,
+                        GROUP => self.group = packet,
+                        _ => {}
+                    },
                     _ => match errno() {
                         EINTR => {}
                         EAGAIN => break,
@@ -348,6 +372,44 @@ impl Reaper {
         if !each_child(end) {
             end(self.program);
         }
+    }
+
+    /// What is frozen by a group of version 1 is not killed; one of version 2 has no such file, and needs none.
+    fn thaw_group(&self) {
+        let state = c"freezer.state";
+        let thawed = b"THAWED";
+        // SAFETY: the path is a C string, and the descriptors are ours. Without a group, or where it has not been made,
+        // there is nothing to open.
+        unsafe {
+            let folder = open(self.group(), O_RDONLY | O_CLOEXEC);
+            if folder < 0 {
+                return;
+            }
+            let file = openat(folder, state.as_ptr(), O_WRONLY | O_CLOEXEC);
+            close(folder);
+            if file >= 0 {
+                write(file, thawed.as_ptr().cast(), thawed.len());
+                close(file);
+            }
+        }
+    }
+
+    /// Nobody else will. The last of an environment's reapers succeeds.
+    fn remove_group(&self) {
+        for _ in 0..REMOVAL_ATTEMPTS {
+            // SAFETY: the path is a C string; nobody is waited for.
+            unsafe {
+                if rmdir(self.group()) == 0 || errno() != EBUSY {
+                    return;
+                }
+                poll(ptr::null_mut(), 0, 10);
+            }
+        }
+    }
+
+    fn group(&self) -> *const c_char {
+        // After the byte that says what it is.
+        self.group[1..].as_ptr().cast()
     }
 
     fn drain_signals(&self) {

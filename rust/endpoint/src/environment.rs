@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,19 @@ use tokio::net::TcpListener;
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
+use crate::clock::{EnvironmentClock, VirtualClock};
+use crate::control_group::FreezerChoice;
 use crate::environment_folder::EnvironmentFolder;
 use crate::error::EndpointError;
-use crate::extensions::MAX_EXTENSIONS;
+use crate::extensions::{MAX_EXTENSIONS, ShutdownReason};
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
-use crate::lifecycle::{Effects, Lifecycle};
+use crate::lifecycle::freezing::Entry;
+use crate::pool::Lease;
 use crate::process::RuntimeProcess;
 use crate::reaper::{ProgramSpec, Reaper};
+use crate::sandbox::Effects;
 use crate::state_machine::StateMachine;
 use crate::telemetry::{self, Lines, Subscriber};
 use crate::{runtime_api, runtime_thread};
@@ -65,6 +69,13 @@ pub struct EnvironmentConfig {
     pub max_concurrency: Option<NonZeroUsize>,
     /// Whether the environment's processes are stopped while there is nothing to do.
     pub freeze: bool,
+    /// What stops them.
+    pub freezer: FreezerChoice,
+    /// Whether the function is held to its time limit and its memory. Without limits, which is for debuggers, they are
+    /// only what it is told.
+    pub limits: bool,
+    /// The runtime is started by hand: none is asked for, and it may come and go.
+    pub by_hand: bool,
     /// Address to listen on.
     pub host: String,
     /// Port to listen on; 0 takes a free one.
@@ -72,6 +83,8 @@ pub struct EnvironmentConfig {
     /// Where the log goes: a descriptor that stays the caller's, or -1. It is written to from the endpoint's thread,
     /// so its reader must not be somebody who waits for the endpoint.
     pub log_fd: RawFd,
+    /// Others write to `log_fd`, too: it gets whole lines only.
+    pub whole_lines: bool,
     /// Keep the whole log of each invocation for its result.
     pub keep_log: bool,
     /// The handler, as extensions are told at registration.
@@ -80,6 +93,12 @@ pub struct EnvironmentConfig {
     pub json_logs: bool,
     /// The names of the external extensions that are launched before the runtime.
     pub extensions: Vec<String>,
+    /// There are no extensions, not even internal ones: their APIs answer 404.
+    pub extensions_off: bool,
+    /// What its time limits go by; `None`: the machine's clock.
+    pub clock: Option<VirtualClock>,
+    /// Keep what telemetry tells and what extensions are told, for [`ExecutionEnvironment::take_telemetry`].
+    pub record_telemetry: bool,
 }
 
 impl EnvironmentConfig {
@@ -99,8 +118,6 @@ impl EnvironmentConfig {
         let names = &self.extensions;
         let problem = if names.len() > MAX_EXTENSIONS {
             format!("{} extensions, where a function can have {MAX_EXTENSIONS}", names.len())
-        } else if !names.is_empty() && self.max_concurrency.is_some() {
-            "Managed Instances have no extensions here".to_owned()
         } else if let Some(name) = names.iter().find(|name| name.is_empty() || name.contains('/')) {
             format!("'{name}' is no file name, as an extension's must be")
         } else if let Some((_, name)) =
@@ -128,13 +145,20 @@ impl Default for EnvironmentConfig {
             restore_timeout: Duration::from_secs(10),
             max_concurrency: None,
             freeze: true,
+            freezer: FreezerChoice::Auto,
+            limits: true,
+            by_hand: false,
             host: "127.0.0.1".to_owned(),
             port: 0,
             log_fd: -1,
+            whole_lines: false,
             keep_log: false,
             handler: String::new(),
             json_logs: false,
             extensions: Vec::new(),
+            extensions_off: false,
+            clock: None,
+            record_telemetry: false,
         }
     }
 }
@@ -155,6 +179,9 @@ pub(crate) struct Shared {
     handle: Handle,
     lifecycle: Mutex<StateMachine>,
     process_changed: Condvar,
+    /// How many wait for invocations to be handed out.
+    hand_out_watchers: AtomicUsize,
+    clock: EnvironmentClock,
     timer: Notify,
     next_poller: AtomicU64,
     connections: Connections,
@@ -165,10 +192,12 @@ pub(crate) struct Shared {
 impl ExecutionEnvironment {
     /// Listen on the configured address.
     ///
-    /// Fails with [`EndpointError::Bind`] if that is not possible and with [`EndpointError::InvalidHeader`] if the
+    /// Fails with [`EndpointError::Bind`] if that is not possible, with [`EndpointError::Freezer`] if control groups are
+    /// demanded that this process may not make, and with [`EndpointError::InvalidHeader`] if the
     /// function's name cannot be sent.
     pub fn new(config: EnvironmentConfig) -> Result<Self, EndpointError> {
         config.check_extensions()?;
+        config.freezer.check()?;
         let handle = runtime_thread::handle()?;
         let (listener, address) = listen(&handle, &config.host, config.port)?;
         let arn = config.function_arn();
@@ -186,12 +215,17 @@ impl ExecutionEnvironment {
             lifecycle: Mutex::new(StateMachine::new(config.clone())),
             config,
             process_changed: Condvar::new(),
+            hand_out_watchers: AtomicUsize::new(0),
+            clock: EnvironmentClock::default(),
             timer: Notify::new(),
             next_poller: AtomicU64::new(0),
             connections: Connections::default(),
             folder: Mutex::default(),
             tasks: Mutex::default(),
         });
+        if let Some(clock) = &shared.config.clock {
+            clock.add(Arc::downgrade(&shared));
+        }
         shared.keep_task(shared.handle.spawn(accept(listener, Arc::clone(&shared))).abort_handle());
         shared.keep_task(shared.handle.spawn(watch_deadlines(Arc::clone(&shared))).abort_handle());
         Ok(Self { shared })
@@ -205,6 +239,11 @@ impl ExecutionEnvironment {
     /// What the environment was made with.
     pub fn config(&self) -> &EnvironmentConfig {
         &self.shared.config
+    }
+
+    /// What stops the processes between invocations: `cgroup-v2`, `cgroup-v1`, `signals`, or `off`.
+    pub fn freezer(&self) -> String {
+        self.shared.lock().freezer_name()
     }
 
     /// The function's ARN, unqualified.
@@ -242,15 +281,15 @@ impl ExecutionEnvironment {
     /// left then.
     pub fn start_process(&self, spec: &ProgramSpec) -> Result<i32, EndpointError> {
         let folder = self.shared.folder().root().map(Path::to_path_buf);
-        self.shared.with(|lifecycle| lifecycle.process_starting(Instant::now()));
-        let reaper = Reaper::start(spec, folder.as_deref()).map_err(|source| EndpointError::Start {
-            program: spec.program.to_string_lossy().into_owned(),
-            source,
+        self.shared.with(StateMachine::process_starting);
+        let reaper = Reaper::start(spec, folder.as_deref()).map_err(|source| {
+            self.shared.with(StateMachine::launch_ended);
+            EndpointError::Start { program: spec.program.to_string_lossy().into_owned(), source }
         })?;
         let reaper = Arc::new(reaper);
         let process = RuntimeProcess::under(&reaper, spec.process_group);
         let pid = process.pid;
-        match self.shared.with(|lifecycle| lifecycle.process_started(process, Instant::now())) {
+        match self.shared.with(|lifecycle| lifecycle.process_started(process, self.shared.now())) {
             Ok(()) => {
                 self.shared.handle.spawn(watch_process(Arc::clone(&self.shared), reaper));
                 Ok(pid)
@@ -264,7 +303,7 @@ impl ExecutionEnvironment {
 
     /// The wanted process could not be started: the waiting invocation fails with `Runtime.InvalidEntrypoint`.
     pub fn start_failed(&self, message: &str) {
-        self.shared.with(|lifecycle| lifecycle.start_failed(message, Instant::now()));
+        self.shared.with(|lifecycle| lifecycle.start_failed(message, self.shared.now()));
     }
 
     /// Wait until an external extension is to be launched, and take the request: its name. `None` when the environment
@@ -277,7 +316,9 @@ impl ExecutionEnvironment {
             if machine.is_closed() {
                 return None;
             }
-            if let Some(name) = machine.with_extensions(Lifecycle::take_extension_launch)? {
+            if let Some(name) =
+                machine.with_extensions(|machine| machine.sandbox().take_extension_launch())?
+            {
                 return Some(name);
             }
             machine = self.shared.wait_for_change(machine, None)?;
@@ -306,7 +347,9 @@ impl ExecutionEnvironment {
         let process = RuntimeProcess::under(&reaper, true);
         let started = self
             .shared
-            .with(|machine| machine.with_extensions(|lifecycle| lifecycle.extension_started(name, process)))
+            .with(|machine| {
+                machine.with_extensions(|machine| machine.extension_started(name, process, self.shared.now()))
+            })
             .unwrap_or(Err(EndpointError::Closed));
         if started.is_err() {
             reaper.kill();
@@ -322,8 +365,8 @@ impl ExecutionEnvironment {
     pub fn extension_start_failed(&self, name: &str, permission: bool, message: &str) {
         let error_type = if permission { "PermissionDenied" } else { "UnknownError" };
         self.shared.with(|machine| {
-            machine.with_extensions(|lifecycle| {
-                lifecycle.extension_start_failed(name, error_type, message, Instant::now());
+            machine.with_extensions(|machine| {
+                machine.extension_start_failed(name, error_type, message, self.shared.now());
             })
         });
     }
@@ -351,19 +394,35 @@ impl ExecutionEnvironment {
         &self,
         requests: impl IntoIterator<Item = (InvocationRequest, Waiter)>,
     ) -> Result<(), EndpointError> {
+        let now = self.shared.now();
         let invocations = requests
             .into_iter()
-            .map(|(request, waiter)| Invocation::new(request, self.shared.config.timeout, waiter))
+            .map(|(request, waiter)| Invocation::new(request, self.shared.config.timeout, waiter, now))
             .collect::<Result<Vec<_>, _>>()?;
-        self.shared.with(|lifecycle| lifecycle.submit(invocations, Instant::now()))
+        self.shared.with(|lifecycle| lifecycle.submit(invocations, self.shared.now()))
+    }
+
+    /// Queue an invocation of a pool, in which it has waited so long. The lease is dropped when it is over.
+    pub(crate) fn submit_leased(
+        &self,
+        request: InvocationRequest,
+        waiter: Waiter,
+        lease: Lease,
+        in_pool: Duration,
+    ) -> Result<(), EndpointError> {
+        let now = self.shared.now();
+        let mut invocation = Invocation::new(request, self.shared.config.timeout, waiter, now)?;
+        invocation.lease = Some(lease);
+        invocation.submitted = now.checked_sub(in_pool).unwrap_or(now);
+        self.shared.with(|lifecycle| lifecycle.submit([invocation], self.shared.now()))
     }
 
     /// The write end of the pipe for the function's stdout and stderr, close-on-exec and the caller's to close.
     pub fn open_log_pipe(&self) -> Result<OwnedFd, EndpointError> {
         let mut lifecycle = self.shared.lock();
-        let watched = lifecycle.log().pipe_reader().is_some();
-        let write = lifecycle.log().open_pipe().map_err(EndpointError::Pipe)?;
-        let reader = lifecycle.log().pipe_reader().filter(|_| !watched);
+        let watched = lifecycle.sandbox().log.pipe_reader().is_some();
+        let write = lifecycle.sandbox().log.open_pipe().map_err(EndpointError::Pipe)?;
+        let reader = lifecycle.sandbox().log.pipe_reader().filter(|_| !watched);
         if let Some(reader) = reader {
             // SAFETY: the pipe is held by the lifecycle, whose lock we hold.
             let reader = unsafe { BorrowedFd::borrow_raw(reader) };
@@ -393,6 +452,55 @@ impl ExecutionEnvironment {
         self.shared.folder().part(name).map_err(EndpointError::Temporary)
     }
 
+    /// The file in which the environment's processes find how many nanoseconds its virtual clock was put forward;
+    /// `None` if it has no such clock. The runtime is given Caloric's own deadline header from then on.
+    pub fn clock_file(&self) -> Result<Option<PathBuf>, EndpointError> {
+        if self.shared.config.clock.is_none() {
+            return Ok(None);
+        }
+        // Under this lock the clock stands still.
+        let machine = self.shared.lock();
+        if machine.is_closed() {
+            return Err(EndpointError::Closed);
+        }
+        let file = self.shared.clock.file(&mut self.shared.folder());
+        file.map(Some).map_err(EndpointError::Temporary)
+    }
+
+    /// Wait until the runtime has at least `count` invocations that it has not answered: their time limits run.
+    /// `false` when `timeout` has passed, in the machine's time, or the environment is closed.
+    pub fn wait_until_handed_out(&self, count: usize, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        self.shared.hand_out_watchers.fetch_add(1, Ordering::Relaxed);
+        let mut machine = self.shared.lock();
+        let handed_out = loop {
+            if machine.is_closed() {
+                break false;
+            }
+            if machine.handed_out() >= count {
+                break true;
+            }
+            let Some(waited) = self.shared.wait_for_change(machine, deadline) else { break false };
+            machine = waited;
+        };
+        self.shared.hand_out_watchers.fetch_sub(1, Ordering::Relaxed);
+        handed_out
+    }
+
+    /// What happened since the last call, where `record_telemetry` says so: the events of the Telemetry API, what extensions were told, and shutdowns, one JSON document each.
+    pub fn take_telemetry(&self) -> Vec<String> {
+        self.shared
+            .with(|machine| {
+                machine.with_extensions(|machine| machine.sandbox().take_recorded(self.shared.now()))
+            })
+            .unwrap_or_default()
+    }
+
+    /// The pids of all processes of the environment, those of extensions included.
+    pub fn process_ids(&self) -> Vec<i32> {
+        self.shared.lock().process_ids()
+    }
+
     /// Suspend the time limit of the current invocation, or of the init that runs, until it ends.
     pub fn pause_timeout(&self) {
         self.shared.with(StateMachine::pause_timeout);
@@ -401,7 +509,12 @@ impl ExecutionEnvironment {
     /// End the processes (spec extensions-telemetry 3.4), answer who waits, stop listening. Returns when they are
     /// reaped: at once without extensions, and after 2 s or so, 6 s at most, with extensions that take their time. Called on the endpoint's own thread, where waiting would be waiting for itself, it returns at once.
     pub fn close(&self) {
-        self.close_soon();
+        self.close_for(ShutdownReason::Spindown);
+    }
+
+    /// Likewise, with what extensions are told for a reason.
+    pub fn close_for(&self, reason: ShutdownReason) {
+        self.shared.with(|lifecycle| lifecycle.close_for(reason, self.shared.now()));
         if Handle::try_current().is_ok() {
             return;
         }
@@ -418,7 +531,7 @@ impl ExecutionEnvironment {
 
     /// Close without waiting for the process to be gone.
     pub fn close_soon(&self) {
-        self.shared.with(|lifecycle| lifecycle.close(Instant::now()));
+        self.shared.with(|lifecycle| lifecycle.close_for(ShutdownReason::Spindown, self.shared.now()));
     }
 
     pub(crate) fn executed_version(&self) -> HeaderValue {
@@ -436,14 +549,47 @@ impl Shared {
     pub(crate) fn with<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
         let mut lifecycle = self.lock();
         let result = change(&mut lifecycle);
-        let effects = std::mem::take(lifecycle.effects());
+        let effects = std::mem::take(&mut lifecycle.sandbox().effects);
         let over = effects.process_changed && lifecycle.is_closed() && !lifecycle.has_process();
+        if over {
+            lifecycle.sandbox().log.end_line();
+        }
         drop(lifecycle);
         self.run(effects);
         if over {
             self.stop();
         }
         result
+    }
+
+    /// The moment it is by the environment's clock. Inside [`Self::with`] nobody puts the clock forward meanwhile.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Put the environment's clock forward, and act on what has run out by then.
+    pub(crate) fn advance(&self, by: Duration) -> Result<(), EndpointError> {
+        self.with(|machine| {
+            if machine.is_closed() && !machine.has_process() {
+                return Ok(());
+            }
+            self.clock.advance(by, &mut self.folder()).map_err(EndpointError::Temporary)?;
+            machine.skip(by);
+            machine.expire(self.now());
+            Ok(())
+        })
+    }
+
+    /// Whether the runtime was told where to look for the clock's time.
+    pub(crate) fn tells_time(&self) -> bool {
+        self.clock.is_told()
+    }
+
+    /// An invocation was handed to the runtime.
+    pub(crate) fn handed_out(&self) {
+        if self.hand_out_watchers.load(Ordering::Relaxed) > 0 {
+            self.process_changed.notify_all();
+        }
     }
 
     fn run(&self, effects: Effects) {
@@ -461,6 +607,9 @@ impl Shared {
         }
         if !effects.flush.is_empty() {
             self.handle.spawn(flush(effects.flush, self.myself.clone()));
+        }
+        for entry in effects.entries {
+            self.handle.spawn(enter_group(entry, self.handle.clone(), self.myself.clone()));
         }
         for (waiter, answer) in effects.answers {
             waiter(answer);
@@ -560,8 +709,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn watch_deadlines(shared: Arc<Shared>) {
     loop {
         let deadline = shared.with(|lifecycle| {
-            lifecycle.expire(Instant::now());
-            lifecycle.next_deadline()
+            lifecycle.expire(shared.now());
+            lifecycle.next_deadline().map(|deadline| shared.clock.real(deadline))
         });
         match deadline {
             None => shared.timer.notified().await,
@@ -577,7 +726,7 @@ async fn watch_log(reader: OwnedFd, shared: Arc<Shared>) {
     // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the AsyncFd owns it.
     let Ok(reader) = (unsafe { AsyncFd::register_with_interest(reader, Interest::READABLE) }) else { return };
     while let Ok(mut ready) = reader.readable().await {
-        shared.with(|machine| machine.drain_log(Instant::now()));
+        shared.with(|machine| machine.sandbox().drain_log(shared.now()));
         if is_readable(reader.get_ref().as_raw_fd()) {
             // A function that prints without end must not occupy the thread.
             tokio::task::yield_now().await;
@@ -603,21 +752,21 @@ async fn watch_process(shared: Arc<Shared>, reaper: Arc<Reaper>) {
     shared.connections.abort_runtime();
     reaper.release();
     reaper.gone().await;
-    shared.with(|lifecycle| lifecycle.process_exited(pid, ended, Instant::now()));
+    shared.with(|lifecycle| lifecycle.process_exited(pid, ended, shared.now()));
 }
 
 /// Wait for the end of an extension and of all it started, and take note.
 async fn watch_extension(shared: Arc<Shared>, reaper: Arc<Reaper>, mut output: JoinHandle<()>) {
     let ended = reaper.ended().await;
     let pid = reaper.program();
-    shared.with(|machine| machine.with_extensions(|lifecycle| lifecycle.extension_ended(pid)));
+    shared.with(|machine| machine.with_extensions(|machine| machine.sandbox().extension_ended(pid)));
     // What it printed last is read before its end takes effect.
     let _ = tokio::time::timeout(LAST_WORDS, &mut output).await;
     output.abort();
     reaper.release();
     reaper.gone().await;
     shared.with(|machine| {
-        machine.with_extensions(|lifecycle| lifecycle.extension_exited(pid, ended.exit, Instant::now()))
+        machine.with_extensions(|machine| machine.extension_exited(pid, ended.exit, shared.now()))
     });
 }
 
@@ -627,7 +776,7 @@ async fn read_extension_log(mut output: pipe::Receiver, name: String, shared: Ar
     let mut chunk = vec![0; 16 * 1024];
     let tell = |line: &str| {
         shared.with(|machine| {
-            machine.with_extensions(|lifecycle| lifecycle.extension_line(&name, line, Instant::now()))
+            machine.with_extensions(|machine| machine.sandbox().extension_line(&name, line, shared.now()))
         });
     };
     while let Ok(length) = output.read(&mut chunk).await {
@@ -641,15 +790,29 @@ async fn read_extension_log(mut output: pipe::Receiver, name: String, shared: Ar
 
 /// Send subscribers their last events before the environment ends, as long as that may take.
 async fn flush(subscribers: Vec<Arc<Subscriber>>, shared: Weak<Shared>) {
-    let all = async {
-        for subscriber in subscribers {
-            subscriber.flush().await;
-        }
-    };
+    // At once: a sink that hangs takes nothing from the others.
+    let mut flushes: JoinSet<()> =
+        subscribers.into_iter().map(|subscriber| async move { subscriber.flush().await }).collect();
+    let all = async { while flushes.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(telemetry::FLUSH_LIMIT, all).await;
     if let Some(shared) = shared.upgrade() {
-        shared
-            .with(|machine| machine.with_extensions(|lifecycle| lifecycle.telemetry_flushed(Instant::now())));
+        shared.with(|machine| machine.with_extensions(|machine| machine.telemetry_flushed(shared.now())));
+    }
+}
+
+/// Take programs into their control group on a thread where that may take its time. One at a time: the kernel would
+/// have more of them wait for each other, each on a thread of its own.
+async fn enter_group(entry: Entry, handle: Handle, shared: Weak<Shared>) {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let entered = handle.spawn_blocking(move || {
+        let result = entry.run();
+        (entry, result)
+    });
+    if let Ok((entry, result)) = entered.await
+        && let Some(shared) = shared.upgrade()
+    {
+        shared.with(|machine| machine.entered(entry, &result));
     }
 }
 
@@ -744,7 +907,15 @@ struct ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let connections = &self.shared.connections;
-        connections.lock().by_number.remove(&self.id);
+        let mut open = connections.lock();
+        let closed = open.by_number.remove(&self.id);
+        let runtime_left = self.shared.config.by_hand
+            && closed.is_some_and(|(owner, _)| owner.is(Owner::Runtime))
+            && !open.by_number.values().any(|(owner, _)| owner.is(Owner::Runtime));
+        drop(open);
         connections.one_closed.notify_one();
+        if runtime_left {
+            self.shared.with(|machine| machine.runtime_left(self.shared.now()));
+        }
     }
 }

@@ -24,21 +24,26 @@ impl EnvironmentFolder {
     ///
     /// Fails if it cannot be made, or was removed.
     pub fn part(&mut self, name: &str) -> io::Result<PathBuf> {
-        if self.removed {
-            return Err(io::Error::from_raw_os_error(libc::ENOENT));
-        }
-        let mut private = DirBuilder::new();
-        private.mode(0o700);
-        if self.root.is_none() {
-            let root = std::env::temp_dir().join(format!("caloric-{}", identifiers::request_id()));
-            private.create(&root)?;
-            self.root = Some(root);
-        }
-        let part = self.root.as_deref().unwrap_or(Path::new("")).join(name);
-        match private.create(&part) {
+        let part = self.file(name)?;
+        match private_folder().create(&part) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(part),
         }
+    }
+
+    /// Where a file of this name is, or is to be: beside the parts.
+    ///
+    /// Fails if the folder cannot be made, or was removed.
+    pub fn file(&mut self, name: &str) -> io::Result<PathBuf> {
+        if self.removed {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
+        if self.root.is_none() {
+            let root = std::env::temp_dir().join(format!("caloric-{}", identifiers::request_id()));
+            private_folder().create(&root)?;
+            self.root = Some(root);
+        }
+        Ok(self.root.as_deref().unwrap_or(Path::new("")).join(name))
     }
 
     /// Remove the folder with all that is in it; it is not made again.
@@ -49,6 +54,13 @@ impl EnvironmentFolder {
             let _ = fs::remove_dir_all(root);
         }
     }
+}
+
+/// Makes folders that nobody else can look into.
+fn private_folder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder
 }
 
 #[cfg(test)]

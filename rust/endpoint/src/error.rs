@@ -18,8 +18,10 @@ pub enum EndpointError {
     Thread(io::Error),
     /// The pipe for the function's output could not be made.
     Pipe(io::Error),
-    /// The folder for temporary files could not be made.
+    /// The folder for temporary files could not be made, or a file of ours in it could not be written.
     Temporary(io::Error),
+    /// A virtual clock was to be put forward by more than it can be.
+    TooFar,
     /// The environment was closed.
     Closed,
     /// A process was announced while another one is still running.
@@ -38,6 +40,8 @@ pub enum EndpointError {
     },
     /// The extensions an environment is to launch are not possible; the text says why.
     Extensions(String),
+    /// What stops the processes is not known, or cannot be used; the text says why.
+    Freezer(String),
     /// A value given with an invocation cannot be sent as an HTTP header.
     InvalidHeader {
         /// The field as the caller named it.
@@ -58,12 +62,13 @@ impl fmt::Display for EndpointError {
             Self::Temporary(source) => {
                 write!(f, "cannot make a folder for temporary files: {}", reason(source))
             }
+            Self::TooFar => f.write_str("a virtual clock cannot be advanced by more than a hundred years"),
             Self::Closed => f.write_str("the execution environment is closed"),
             Self::ProcessRunning { running, announced } => {
                 write!(f, "process {announced} was announced while process {running} is still running")
             }
             Self::Start { program, source } => write!(f, "cannot start '{program}': {}", reason(source)),
-            Self::Extensions(problem) => f.write_str(problem),
+            Self::Extensions(problem) | Self::Freezer(problem) => f.write_str(problem),
             Self::InvalidHeader { field } => {
                 write!(f, "{field} holds control characters and cannot be sent as a header")
             }

@@ -36,11 +36,6 @@ impl ErrorDocument {
         Self::of_request(SANDBOX_TIMEDOUT, request_id, &message)
     }
 
-    /// The runtime ended; `reason` is the text of [`crate::process::Exit::reason`].
-    pub fn exit(request_id: &str, reason: &str) -> Self {
-        Self::of_request(RUNTIME_EXIT_ERROR, request_id, reason)
-    }
-
     /// A posted answer was larger than the platform takes (spec runtime-api 1.4).
     pub fn response_too_large(size: u64, limit: usize) -> Self {
         let message = format!(
@@ -176,7 +171,8 @@ mod tests {
             r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: abc Error: Task timed out after 3.00 seconds"}"#
         );
         assert_eq!(
-            ErrorDocument::exit("abc", "Runtime exited without providing a reason").body,
+            ErrorDocument::of_request(RUNTIME_EXIT_ERROR, "abc", "Runtime exited without providing a reason")
+                .body,
             r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: abc Error: Runtime exited without providing a reason"}"#
         );
         assert_eq!(

@@ -23,7 +23,6 @@ use uuid::Uuid;
 pub use event::{Event, ShutdownReason};
 pub use refusal::Refusal;
 
-use crate::error_document;
 use crate::identifiers;
 use crate::process::Exit;
 
@@ -203,6 +202,8 @@ impl Extension {
 /// The extensions of one generation of an environment: a reset begins a new one.
 #[derive(Debug)]
 pub struct Extensions {
+    /// Of Managed Instances, where nobody is told of an invocation.
+    managed: bool,
     /// The names of the executables that are launched before the runtime.
     external: Vec<String>,
     list: Vec<Extension>,
@@ -218,9 +219,10 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// The extensions of an environment that launches `external`.
-    pub fn new(external: Vec<String>) -> Self {
+    /// The extensions of an environment that launches `external`, one of Managed Instances or not.
+    pub fn new(external: Vec<String>, managed: bool) -> Self {
         Self {
+            managed,
             list: external.iter().map(|name| Extension::new(name, true)).collect(),
             external,
             to_launch: VecDeque::new(),
@@ -233,7 +235,7 @@ impl Extensions {
 
     /// A new generation: all identifiers are void, and whoever lives must register anew.
     pub fn reset(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.external));
+        *self = Self::new(std::mem::take(&mut self.external), self.managed);
     }
 
     /// A runtime that goes on after a failure, because nobody can end it, does so without extensions.
@@ -248,6 +250,10 @@ impl Extensions {
 
     /// Init begins: external extensions are to be launched, all at once.
     pub fn launch(&mut self) {
+        if !self.list.iter().any(|extension| extension.external) {
+            // They were forgotten.
+            self.reset();
+        }
         self.to_launch = self.external.iter().cloned().collect();
     }
 
@@ -297,7 +303,8 @@ impl Extensions {
         let mut subscribed = Subscribed::default();
         for event in events {
             match event.as_str() {
-                "INVOKE" => subscribed.invoke = true,
+                _ if self.managed && !external => return Err(Refusal::NoEventsForInternal),
+                "INVOKE" if !self.managed => subscribed.invoke = true,
                 "SHUTDOWN" if external => subscribed.shutdown = true,
                 "SHUTDOWN" => return Err(Refusal::ShutdownNotSupported),
                 _ => return Err(Refusal::UnknownEvent(event)),
@@ -460,10 +467,10 @@ impl Extensions {
         }
     }
 
-    /// The fatal error of an environment one of whose extensions has ended when it should not: what it reported, and
-    /// a crash where it reported nothing.
-    pub fn fatal_error(&self) -> &'static str {
-        self.fatal.unwrap_or(error_document::EXTENSION_CRASH)
+    /// The fatal error of an environment that a process has left when it should not: what an extension reported before,
+    /// and `otherwise` where none did.
+    pub fn fatal_error(&self, otherwise: &'static str) -> &'static str {
+        self.fatal.unwrap_or(otherwise)
     }
 
     /// Whether one of the kind is registered: the Shutdown phase takes its time only then (spec 3.4).

@@ -8,6 +8,7 @@
 //! There is no time limit on anything: a frozen runtime may take hours in the middle of a request.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -16,8 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -39,12 +39,13 @@ const LINGER: Duration = Duration::from_millis(500);
 /// last words count. An answer that waits for something asks [`Client::poll_hung_up`] meanwhile.
 ///
 /// What goes wrong on a connection is the client's loss and reported to nobody.
-pub async fn serve<A>(
+pub async fn serve<A, B>(
     stream: TcpStream,
     builder: &mut http1::Builder,
     answer: impl Fn(Request<Incoming>, Client) -> A,
 ) where
-    A: Future<Output = Response<Full<Bytes>>>,
+    A: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let (read, write) = stream.into_split();
     let outgoing = Arc::new(Outgoing { write, collected: Mutex::default() });

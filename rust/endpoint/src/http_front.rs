@@ -1,7 +1,7 @@
 //! The invoke path of the Lambda service, for one function (spec lambda-service 1.1 to 1.6).
 //!
-//! Any function name in the path reaches the environment's one function. Invocations are run one at a time, in the
-//! order in which they arrive; who comes while one runs waits.
+//! Any function name in the path reaches the pool's one function. An invocation is run by the environment that is free;
+//! who comes when none is waits, in the order of arrival.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -18,16 +18,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::environment::{ExecutionEnvironment, listen, next_connection};
+use crate::environment::{listen, next_connection};
 use crate::error::EndpointError;
 use crate::error_document;
 use crate::http_connection;
 use crate::identifiers;
-use crate::invocation::{Answer, InvocationRequest, JSON};
+use crate::invocation::{Answer, InvocationRequest, JSON, Waiter};
+use crate::pool::Pool;
 use crate::runtime_thread;
+use crate::stream_front::{self, MessageBody};
+use crate::url_front::{self, Ends, InvokeMode};
 
 /// Largest event of a synchronous invocation, in bytes.
-const MAX_EVENT: usize = 6_291_456;
+pub(crate) const MAX_EVENT: usize = 6_291_456;
 /// Largest event of an asynchronous one.
 const MAX_ASYNC_EVENT: usize = 1_048_576;
 /// The rest of a refused body is read up to here, so that its sender comes to read the answer.
@@ -38,8 +41,8 @@ const INVOKE_SUFFIX: &str = "/invocations";
 const STREAM_PREFIX: &str = "/2021-11-15/functions/";
 const STREAM_SUFFIX: &str = "/response-streaming-invocations";
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REMAPPED_LENGTH: HeaderName = HeaderName::from_static("x-amzn-remapped-content-length");
 const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
@@ -48,25 +51,26 @@ const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("x-amz-client-context");
 const COGNITO_IDENTITY: HeaderName = HeaderName::from_static("x-amz-cognito-identity");
 const TENANT_ID: HeaderName = HeaderName::from_static("x-amz-tenant-id");
-const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+pub(crate) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 
-type Answered = Response<Full<Bytes>>;
+pub(crate) type Answered = Response<Full<Bytes>>;
 
-/// A port that takes invocations for an environment, until it is closed or dropped.
+/// A port that takes invocations for a pool of environments, until it is closed or dropped: the service's invoke path, or
+/// the function's URL.
 pub struct HttpFront {
     address: SocketAddr,
     task: Mutex<Option<AbortHandle>>,
 }
 
 impl HttpFront {
-    /// Listen on `host:port`; port 0 takes a free one.
+    /// Listen on `host:port`; port 0 takes a free one. With `url` every path is the function's, as with a function URL.
     ///
     /// Fails with [`EndpointError::Bind`] if that is not possible.
-    pub fn new(environment: ExecutionEnvironment, host: &str, port: u16) -> Result<Self, EndpointError> {
+    pub fn new(pool: Pool, host: &str, port: u16, url: Option<InvokeMode>) -> Result<Self, EndpointError> {
         let handle = runtime_thread::handle()?;
         let (listener, address) = listen(&handle, host, port)?;
-        let task = handle.spawn(accept(listener, environment)).abort_handle();
+        let task = handle.spawn(accept(listener, pool, url)).abort_handle();
         Ok(Self { address, task: Mutex::new(Some(task)) })
     }
 
@@ -89,28 +93,37 @@ impl Drop for HttpFront {
     }
 }
 
-async fn accept(listener: TcpListener, environment: ExecutionEnvironment) {
+async fn accept(listener: TcpListener, pool: Pool, url: Option<InvokeMode>) {
     // The connections end with this task.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             stream = next_connection(&listener) => {
-                connections.spawn(serve(stream, environment.clone()));
+                connections.spawn(serve(stream, pool.clone(), url));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(stream: TcpStream, environment: ExecutionEnvironment) {
+async fn serve(stream: TcpStream, pool: Pool, url: Option<InvokeMode>) {
+    let mut builder = http1::Builder::new();
     // A client that goes away loses its answer; the invocation runs on, as in Lambda.
-    http_connection::serve(stream, &mut http1::Builder::new(), |request, _| {
-        route(request, environment.clone())
-    })
-    .await;
+    match url {
+        None => http_connection::serve(stream, &mut builder, |request, _| route(request, pool.clone())).await,
+        Some(mode) => {
+            // Who is gone already needs no answer.
+            let (Ok(client), Ok(server)) = (stream.peer_addr(), stream.local_addr()) else { return };
+            let answer = |request, _| {
+                let pool = pool.clone();
+                async move { url_front::answer(request, &pool, mode, Ends { client, server }).await }
+            };
+            http_connection::serve(stream, &mut builder, answer).await;
+        }
+    }
 }
 
-async fn route(request: Request<Incoming>, environment: ExecutionEnvironment) -> Answered {
+async fn route(request: Request<Incoming>, pool: Pool) -> Response<Either<Full<Bytes>, MessageBody>> {
     let path = request.uri().path();
     let names_function = |prefix, suffix| {
         let name: Option<&str> = path.strip_prefix(prefix).and_then(|rest: &str| rest.strip_suffix(suffix));
@@ -118,18 +131,20 @@ async fn route(request: Request<Incoming>, environment: ExecutionEnvironment) ->
         name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
     };
     if names_function(INVOKE_PREFIX, INVOKE_SUFFIX) {
-        return match *request.method() {
-            Method::POST => invoke(request, &environment).await,
-            _ => method_not_allowed(),
-        };
+        if request.method() == Method::POST {
+            return invoke(request, &pool).await.map(Either::Left);
+        }
+        read(request.into_body(), 0).await;
+        return method_not_allowed().map(Either::Left);
     }
-    if names_function(STREAM_PREFIX, STREAM_SUFFIX) {
-        return failure(
-            StatusCode::NOT_IMPLEMENTED,
-            "ServiceException",
-            "{\"Type\":\"Service\",\"Message\":\"InvokeWithResponseStream is not available here yet; use Invoke: \
-             POST /2015-03-31/functions/function/invocations\"}",
-        );
+    let streams = names_function(STREAM_PREFIX, STREAM_SUFFIX);
+    if streams && request.method() == Method::POST {
+        return invoke_with_response_stream(request, &pool).await;
+    }
+    // Or hyper would close the connection, on which more may come.
+    read(request.into_body(), 0).await;
+    if streams {
+        return method_not_allowed().map(Either::Left);
     }
     failure(
         StatusCode::NOT_FOUND,
@@ -137,6 +152,7 @@ async fn route(request: Request<Incoming>, environment: ExecutionEnvironment) ->
         "{\"Type\":\"User\",\"Message\":\"Nothing is here. Invoke the function with \
          POST /2015-03-31/functions/function/invocations\"}",
     )
+    .map(Either::Left)
 }
 
 /// How the caller wants to be answered.
@@ -146,69 +162,106 @@ enum InvocationType {
     DryRun,
 }
 
-async fn invoke(request: Request<Incoming>, environment: &ExecutionEnvironment) -> Answered {
-    let (head, body) = request.into_parts();
-    let kind = match invocation_type(&head.headers) {
-        Ok(kind) => kind,
-        Err(failure) => {
-            read(body, 0).await;
-            return *failure;
-        }
-    };
-    let limit = if matches!(kind, InvocationType::Event) { MAX_ASYNC_EVENT } else { MAX_EVENT };
-    let event = match read(body, limit).await {
-        Read::Whole(event) => event,
-        Read::TooLarge(size) => return too_large(&kind, size),
-        // Nobody is left to read an answer.
-        Read::BrokenOff => return Response::new(Full::default()),
-    };
-    let request = match invocation_request(&head.headers, event) {
-        Ok(request) => request,
+async fn invoke(request: Request<Incoming>, pool: &Pool) -> Answered {
+    let Asked { kind, tail, request } = match ask(request).await {
+        Ok(asked) => asked,
         Err(failure) => return *failure,
     };
     let request_id = request.request_id.clone().unwrap_or_default();
     match kind {
         InvocationType::DryRun => empty(StatusCode::NO_CONTENT, &request_id),
-        InvocationType::Event => match environment.submit_for_answer(request, drop) {
+        InvocationType::Event => match pool.submit(request, Waiter::Nobody) {
             Ok(()) => empty(StatusCode::ACCEPTED, &request_id),
             Err(error) => refused(&error),
         },
-        InvocationType::RequestResponse => {
-            let tail = head.headers.get(LOG_TYPE).is_some_and(|value| value == "Tail");
-            synchronous(environment, request, tail).await
-        }
+        InvocationType::RequestResponse => synchronous(pool, request, tail).await,
     }
 }
 
-/// Run the invocation. The answer leaves when it was posted; with a log tail, when the log is complete.
-async fn synchronous(environment: &ExecutionEnvironment, request: InvocationRequest, tail: bool) -> Answered {
-    let (sender, receiver) = oneshot::channel();
-    let submitted = if tail {
-        environment.submit(request, move |result| {
-            // A caller that hung up has dropped the receiver.
-            let _ = sender.send((result.answer, Some(result.log_tail)));
-        })
-    } else {
-        environment.submit_for_answer(request, move |answer| {
-            let _ = sender.send((answer, None));
-        })
+/// `InvokeWithResponseStream` (spec lambda-service 1.7).
+async fn invoke_with_response_stream(
+    request: Request<Incoming>,
+    pool: &Pool,
+) -> Response<Either<Full<Bytes>, MessageBody>> {
+    let answered = match ask(request).await {
+        Ok(Asked { kind: InvocationType::RequestResponse, tail, request }) => {
+            let request_id = request.request_id.clone().unwrap_or_default();
+            match stream_front::invoke(pool, request, tail).await {
+                Ok(mut response) => {
+                    response.headers_mut().insert(REQUEST_ID, header(&request_id));
+                    return response.map(Either::Right);
+                }
+                Err(error) => refused(&error),
+            }
+        }
+        Ok(Asked { kind: InvocationType::DryRun, request, .. }) => {
+            empty(StatusCode::NO_CONTENT, &request.request_id.unwrap_or_default())
+        }
+        Ok(Asked { kind: InvocationType::Event, .. }) => *unknown_type(b"Event", "RequestResponse, DryRun"),
+        Err(failure) => *failure,
     };
-    if let Err(error) = submitted {
+    answered.map(Either::Left)
+}
+
+/// What a request asks for.
+struct Asked {
+    kind: InvocationType,
+    /// The end of the log is wanted, too.
+    tail: bool,
+    request: InvocationRequest,
+}
+
+/// Read a request. Fails with the answer to one that is none.
+async fn ask(request: Request<Incoming>) -> Result<Asked, Box<Answered>> {
+    let (head, body) = request.into_parts();
+    let kind = match invocation_type(&head.headers) {
+        Ok(kind) => kind,
+        Err(failure) => {
+            read(body, 0).await;
+            return Err(failure);
+        }
+    };
+    let limit = if matches!(kind, InvocationType::Event) { MAX_ASYNC_EVENT } else { MAX_EVENT };
+    let event = match read(body, limit).await {
+        Read::Whole(event) => event,
+        Read::TooLarge(size) => return Err(Box::new(too_large(&kind, size))),
+        // Nobody is left to read an answer.
+        Read::BrokenOff => return Err(Box::new(Response::new(Full::default()))),
+    };
+    let request = invocation_request(&head.headers, event)?;
+    let tail = head.headers.get(LOG_TYPE).is_some_and(|value| value == "Tail");
+    Ok(Asked { kind, tail, request })
+}
+
+/// Run the invocation. The answer leaves when it was posted; with a log tail, when the log is complete.
+async fn synchronous(pool: &Pool, request: InvocationRequest, tail: bool) -> Answered {
+    let (sender, receiver) = oneshot::channel();
+    // A caller that hung up has dropped the receiver.
+    let waiter = if tail {
+        Waiter::Finish(Box::new(move |result| {
+            let _ = sender.send((result.answer, Some(result.log_tail)));
+        }))
+    } else {
+        Waiter::Answer(Box::new(move |answer| {
+            let _ = sender.send((answer, None));
+        }))
+    };
+    if let Err(error) = pool.submit(request, waiter) {
         return refused(&error);
     }
     match receiver.await {
-        Ok((answer, log_tail)) => answered(answer, log_tail.as_deref(), environment),
+        Ok((answer, log_tail)) => answered(answer, log_tail.as_deref(), pool),
         Err(_) => service_failure("the invocation was lost"),
     }
 }
 
-fn answered(answer: Answer, log_tail: Option<&[u8]>, environment: &ExecutionEnvironment) -> Answered {
+fn answered(answer: Answer, log_tail: Option<&[u8]>, pool: &Pool) -> Answered {
     let mut response = Response::new(Full::new(answer.payload));
     let headers = response.headers_mut();
     headers.reserve(8);
     headers.insert(CONTENT_TYPE, answer.content_type);
     headers.insert(REQUEST_ID, header(&answer.request_id));
-    headers.insert(EXECUTED_VERSION, environment.executed_version());
+    headers.insert(EXECUTED_VERSION, pool.executed_version());
     headers.insert(REMAPPED_LENGTH, HeaderValue::from_static("0"));
     headers.insert(TRACE_ID, trace_of(&answer.trace_id));
     if answer.is_error {
@@ -221,7 +274,7 @@ fn answered(answer: Answer, log_tail: Option<&[u8]>, environment: &ExecutionEnvi
 }
 
 /// The trace header as the service writes it back: lower-case keys, root and sampling only.
-fn trace_of(trace_id: &HeaderValue) -> HeaderValue {
+pub(crate) fn trace_of(trace_id: &HeaderValue) -> HeaderValue {
     let text = trace_id.to_str().unwrap_or_default();
     let member = |name| text.split(';').find_map(|part| part.trim().strip_prefix(name));
     match member("Root=") {
@@ -235,19 +288,18 @@ fn invocation_type(headers: &HeaderMap) -> Result<InvocationType, Box<Answered>>
         None | Some(b"RequestResponse") => Ok(InvocationType::RequestResponse),
         Some(b"Event") => Ok(InvocationType::Event),
         Some(b"DryRun") => Ok(InvocationType::DryRun),
-        Some(other) => {
-            let message = format!(
-                "1 validation error detected: Value '{}' at 'invocationType' failed to satisfy constraint: \
-                 Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
-                String::from_utf8_lossy(other)
-            );
-            Err(Box::new(failure(
-                StatusCode::BAD_REQUEST,
-                "ValidationException",
-                &document(None, "message", &message),
-            )))
-        }
+        Some(other) => Err(unknown_type(other, "Event, RequestResponse, DryRun")),
     }
+}
+
+fn unknown_type(given: &[u8], known: &str) -> Box<Answered> {
+    let message = format!(
+        "1 validation error detected: Value '{}' at 'invocationType' failed to satisfy constraint: \
+         Member must satisfy enum value set: [{known}]",
+        String::from_utf8_lossy(given)
+    );
+    let body = document(None, "message", &message);
+    Box::new(failure(StatusCode::BAD_REQUEST, "ValidationException", &body))
 }
 
 fn invocation_request(headers: &HeaderMap, event: Bytes) -> Result<InvocationRequest, Box<Answered>> {
@@ -268,6 +320,7 @@ fn invocation_request(headers: &HeaderMap, event: Bytes) -> Result<InvocationReq
         tenant_id: text(TENANT_ID),
         timeout: None,
         quiet: false,
+        pieces: None,
     })
 }
 
@@ -288,14 +341,14 @@ fn client_context(encoded: &[u8]) -> Result<String, Box<Answered>> {
     String::from_utf8(decoded).map_err(|_| refuse("what it encodes is not UTF-8"))
 }
 
-enum Read {
+pub(crate) enum Read {
     Whole(Bytes),
     TooLarge(usize),
     BrokenOff,
 }
 
 /// The body, if it is not longer than `limit`; a longer one is read and dropped.
-async fn read(mut body: Incoming, limit: usize) -> Read {
+pub(crate) async fn read(mut body: Incoming, limit: usize) -> Read {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     let mut size = 0;
@@ -326,21 +379,31 @@ async fn read(mut body: Incoming, limit: usize) -> Read {
 }
 
 fn too_large(kind: &InvocationType, size: usize) -> Answered {
-    let message = if matches!(kind, InvocationType::Event) {
-        format!(
-            "{size} byte payload is too large for the Event invocation type (limit {MAX_ASYNC_EVENT} bytes)"
-        )
-    } else {
-        format!("Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation")
-    };
+    if !matches!(kind, InvocationType::Event) {
+        return request_too_large();
+    }
+    too_large_because(&format!(
+        "{size} byte payload is too large for the Event invocation type (limit {MAX_ASYNC_EVENT} bytes)"
+    ))
+}
+
+/// The answer to an event that is too large for an invocation that is waited for.
+pub(crate) fn request_too_large() -> Answered {
+    too_large_because(&format!(
+        "Request must be smaller than {MAX_EVENT} bytes for the InvokeFunction operation"
+    ))
+}
+
+fn too_large_because(message: &str) -> Answered {
     failure(
         StatusCode::PAYLOAD_TOO_LARGE,
         "RequestEntityTooLargeException",
-        &document(None, "Message", &message),
+        &document(None, "Message", message),
     )
 }
 
-fn refused(error: &EndpointError) -> Answered {
+/// The answer where an invocation was not taken.
+pub(crate) fn refused(error: &EndpointError) -> Answered {
     match error {
         EndpointError::InvalidHeader { .. } => failure(
             StatusCode::BAD_REQUEST,
@@ -402,7 +465,7 @@ fn empty(status: StatusCode, request_id: &str) -> Answered {
 }
 
 /// A header value made of text that was checked before.
-fn header(text: &str) -> HeaderValue {
+pub(crate) fn header(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 

@@ -8,6 +8,8 @@ use hyper::header::HeaderValue;
 use crate::error::EndpointError;
 use crate::error_document::error_type_of;
 use crate::identifiers;
+use crate::pool::Lease;
+use crate::response_stream::PieceSender;
 
 /// An event and what travels with it. `Default` is an empty event with everything else left to the environment.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,9 @@ pub struct InvocationRequest {
     pub timeout: Option<Duration>,
     /// No platform log lines and no memory figures: for measuring the bare cycle.
     pub quiet: bool,
+    /// Where the pieces of the response go if the runtime streams it. Without it, and where the runtime does not stream,
+    /// the response is the answer's payload.
+    pub pieces: Option<PieceSender>,
 }
 
 /// How an invocation ended, in the platform's words.
@@ -59,7 +64,8 @@ impl InvocationStatus {
 pub struct Answer {
     /// The invocation's id.
     pub request_id: String,
-    /// The bytes the runtime posted, or the platform's error document.
+    /// The bytes the runtime posted, or the platform's error document. Empty where they were streamed; where a stream
+    /// ended with an error, its document.
     pub payload: Bytes,
     /// The type the runtime gave, or `application/json`.
     pub content_type: HeaderValue,
@@ -90,9 +96,11 @@ impl InvokeResult {
 pub struct Phases {
     /// Waiting behind other invocations, and for a process that was ending.
     pub queued: Option<Duration>,
+    /// Waiting for an Init phase that failed, until nothing of its processes was left. Then init is run again.
+    pub failed_init: Option<Duration>,
     /// From the request for a process until its pid was told.
     pub process_start: Option<Duration>,
-    /// From the pid until the runtime's first `/next` or `/restore/next`.
+    /// From the pid until the runtime's first `/next` or `/restore/next`; within an invocation also until init failed.
     pub runtime_init: Option<Duration>,
     /// SnapStart: from the restore until the runtime's first `/next`.
     pub restore: Option<Duration>,
@@ -121,11 +129,13 @@ pub struct InvokeResult {
     pub log: Bytes,
     /// What external extensions printed meanwhile, where the environment keeps the log; else empty.
     pub extension_log: Bytes,
-    /// Init Duration, for the first invocation of a process.
+    /// Init Duration, for the first invocation after an Init phase. An init within the invocation has none: it is part
+    /// of `duration`.
     pub init_duration: Option<Duration>,
     /// Restore Duration, for the first invocation after a restore.
     pub restore_duration: Option<Duration>,
-    /// From the delivery of the event until the next poll, a timeout or the end of the process.
+    /// From the delivery of the event, or the beginning of the init within the invocation, until the next poll, a
+    /// timeout or the end of the process.
     pub duration: Duration,
     /// Init and duration in whole milliseconds, rounded up; with SnapStart the restore in place of the init.
     pub billed_duration_ms: u64,
@@ -166,15 +176,23 @@ pub struct Invocation {
     pub tenant_id: Option<HeaderValue>,
     pub timeout: Duration,
     pub quiet: bool,
+    pub pieces: Option<PieceSender>,
     pub submitted: Instant,
     pub waiter: Waiter,
+    /// What a pool has for it.
+    pub lease: Option<Lease>,
 }
 
 impl Invocation {
     /// Check a request and fill in what it leaves open.
     ///
     /// Fails with [`EndpointError::InvalidHeader`] if a value cannot be written as a header.
-    pub fn new(request: InvocationRequest, timeout: Duration, waiter: Waiter) -> Result<Self, EndpointError> {
+    pub fn new(
+        request: InvocationRequest,
+        timeout: Duration,
+        waiter: Waiter,
+        now: Instant,
+    ) -> Result<Self, EndpointError> {
         let request_id = request.request_id.unwrap_or_else(identifiers::request_id);
         let trace_id = request.trace_id.unwrap_or_else(identifiers::trace_id);
         Ok(Self {
@@ -191,8 +209,10 @@ impl Invocation {
             tenant_id: optional_header("tenant_id", request.tenant_id)?,
             timeout: request.timeout.unwrap_or(timeout),
             quiet: request.quiet,
-            submitted: Instant::now(),
+            pieces: request.pieces,
+            submitted: now,
             waiter,
+            lease: None,
         })
     }
 }
@@ -216,7 +236,7 @@ mod tests {
     use super::*;
 
     fn accept(request: InvocationRequest) -> Result<Invocation, EndpointError> {
-        Invocation::new(request, Duration::from_secs(3), Waiter::Nobody)
+        Invocation::new(request, Duration::from_secs(3), Waiter::Nobody, Instant::now())
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `clock` | the time an environment lives in, which a test can put forward |
 //! | `environment` | the public handle: port, start requests, invoke, close |
 //! | `environment_folder` | what `/tmp` and `/opt` are on AWS |
 //! | `lifecycle` | the state machine: Init, Invoke, timeout, exit (spec runtime-api 1.8 and 7) |
@@ -15,24 +16,37 @@
 //! | `telemetry` | the Telemetry and Logs APIs: subscriptions, events, batches, delivery |
 //! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
 //! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
+//! | `url_front` | the function behind HTTP, as a function URL has it (spec lambda-service 4) |
+//! | `http_event` | the event that a function URL makes of a request |
+//! | `http_response` | the response that it makes of a result, or of a stream's prelude |
 //! | `http_connection` | hyper on a socket, and what it writes in one piece |
 //! | `invocation` | what goes in and what comes out |
 //! | `error_document` | the error JSON that the platform itself writes |
 //! | `platform_log` | START, END, REPORT, INIT_REPORT, RESTORE_REPORT |
 //! | `log_capture` | the function's output: forwarded, and kept for the log tail |
+//! | `control_group` | control groups: where they can be made, and freezing what is in one |
 //! | `memory` | how much memory an environment's processes use |
+//! | `pool` | several environments of one function: who runs what, and when another one is wanted |
 //! | `process` | killing and measuring a runtime process, and how it ended |
-//! | `process_tree` | all processes below a reaper, and stopping them |
+//! | `process_tree` | all processes below a reaper, and stopping them with signals |
 //! | `reaper` | starting a program under a parent that lets nothing of it outlive us |
+//! | `response_stream` | the pieces of a streamed response, from the runtime to its caller |
+//! | `event_stream` | the messages in which the service streams a response |
+//! | `stream_front` | the service's streaming invoke path (spec lambda-service 1.7) |
 //! | `runtime_thread` | the one thread behind it all |
 
+mod clock;
+mod control_group;
 mod environment;
 mod environment_folder;
 mod error;
 mod error_document;
+mod event_stream;
 mod extensions;
 mod http_connection;
+mod http_event;
 mod http_front;
+mod http_response;
 mod identifiers;
 mod invocation;
 mod lifecycle;
@@ -40,16 +54,27 @@ mod log_capture;
 mod managed;
 mod memory;
 mod platform_log;
+mod pool;
 mod process;
 mod process_tree;
 mod reaper;
+mod response_stream;
 mod runtime_api;
 mod runtime_thread;
+mod sandbox;
 mod state_machine;
+mod stream_front;
 mod telemetry;
+mod url_front;
 
+pub use clock::VirtualClock;
+pub use control_group::{FreezerChoice, Version as ControlGroupVersion};
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;
+pub use extensions::ShutdownReason;
 pub use http_front::HttpFront;
 pub use invocation::{Answer, InvocationRequest, InvocationStatus, InvokeResult, Phases, Waiter};
+pub use pool::Pool;
 pub use reaper::ProgramSpec;
+pub use response_stream::{Piece, PieceReceiver, pieces};
+pub use url_front::InvokeMode;

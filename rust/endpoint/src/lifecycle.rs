@@ -1,27 +1,26 @@
 //! The state machine of one execution environment (spec runtime-api 1.8 and 7), without any input or output but the
 //! log: everything that happens is a call with the time at which it happened, and what others must do about it is
-//! collected in [`Effects`].
+//! collected in [`Effects`](crate::sandbox::Effects).
 //!
 //! This file holds the state, the invoker's side and the clock; `runtime_calls` is the runtime's side, `processes` the
 //! process's, `current` the invocation that runs, `freezing` the time between two, `memory` the memory limit, `restore`
-//! what SnapStart adds. `extension_calls`, `extension_processes` and `shutdown` are what extensions add, `events` is what
-//! subscribers are told.
+//! what SnapStart adds, `suppressed_init` an init within an invocation, `by_hand` a runtime that nobody here has started,
+//! `extension_calls` what extensions do to the phases. What does not depend on how invocations are run is in
+//! [`crate::sandbox`].
 
+mod by_hand;
 pub(crate) mod current;
-mod events;
 mod extension_calls;
-mod extension_processes;
-mod freezing;
+pub(crate) mod freezing;
 mod memory;
 pub(crate) mod processes;
 mod restore;
 mod runtime_calls;
-mod shutdown;
+mod suppressed_init;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -29,55 +28,34 @@ pub use runtime_calls::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
 
 use crate::environment::EnvironmentConfig;
 use crate::error::EndpointError;
-use crate::error_document::{self, ErrorDocument};
-use crate::extensions::{Extensions, ShutdownReason};
-use crate::identifiers;
-use crate::invocation::{Answer, AnswerWaiter, FinishWaiter, Invocation, InvocationStatus, InvokeResult};
-use crate::log_capture::LogCapture;
-use crate::process::RuntimeProcess;
-use crate::telemetry::{Subscriber, Telemetry};
+use crate::error_document::ErrorDocument;
+use crate::extensions::ShutdownReason;
+use crate::invocation::{Invocation, InvocationStatus};
+use crate::sandbox::{ProcessSlot, Sandbox};
 use current::{Current, FreshInit, Outcome};
-use processes::{Ending, Init, InitFailure, InitFailureCause, ProcessSlot};
+use processes::{Init, InitFailure};
 use restore::Restore;
-use shutdown::ExtensionShutdown;
 
-/// A runtime that reported a failed init is expected to exit; one that does not is killed after this time.
-pub(crate) const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// A killed process that is still there after this time is given up (spec extensions-telemetry 3.8, reap).
-pub(crate) const REAP_LIMIT: Duration = Duration::from_secs(2);
 /// So many timed-out request ids are remembered, to tell a late answer (410) from a foreign one (400).
 const EXPIRED_IDS: usize = 16;
 
-/// What the caller of a lifecycle method does after releasing the lock.
-#[derive(Default)]
-pub struct Effects {
-    pub answers: Vec<(AnswerWaiter, Answer)>,
-    pub finishes: Vec<(FinishWaiter, Box<InvokeResult>)>,
-    pub pollers: Vec<Waker>,
-    /// Whom events are to be delivered to from now on.
-    pub subscribers: Vec<Arc<Subscriber>>,
-    /// Whose last events are to be sent now; then [`Lifecycle::telemetry_flushed`].
-    pub flush: Vec<Arc<Subscriber>>,
-    /// A process is wanted, or the environment or its process ended: look again.
-    pub process_changed: bool,
-    /// A deadline came nearer than the one the timer sleeps for.
-    pub timer_changed: bool,
-}
-
 /// The state of one execution environment.
 pub struct Lifecycle {
-    config: EnvironmentConfig,
+    pub sandbox: Sandbox,
     state: RuntimeState,
-    process: ProcessSlot,
     init: Option<Init>,
     fresh: Option<FreshInit>,
     restore: Option<Restore>,
     /// How long the restore took that no invocation has reported yet.
     restored: Option<Duration>,
+    /// SnapStart: a failed init that nobody waited for. The first invocation gets it.
     init_failure: Option<InitFailure>,
+    /// The Init phase took place, well or not: from now on init is run within the invocation that needs it.
+    init_phase_over: bool,
+    /// When the Init phase began that failed and that no invocation has reported yet.
+    failed_init: Option<Instant>,
     /// The line about a failed init or restore, written when all that the process printed is.
     init_report: Option<String>,
-    ending: Option<Ending>,
     queue: VecDeque<Invocation>,
     current: Option<Current>,
     /// Until when the waiting invocation bears with a live process that does not poll.
@@ -85,69 +63,41 @@ pub struct Lifecycle {
     attempts: u64,
     expired: VecDeque<String>,
     pollers: Vec<(u64, Waker)>,
-    armed: Option<Instant>,
     /// When an idle environment is frozen.
     freeze_at: Option<Instant>,
-    closed: bool,
-    peak_kb: u64,
+    /// The runtime that was started by hand is gone, perhaps, and an invocation with it.
+    runtime_left: bool,
     /// The peak when the phase that runs began.
     phase_peak_kb: u64,
     /// When the memory is looked at.
     memory_at: Option<Instant>,
-    function_arn: String,
-    instance_id: String,
-    extensions: Extensions,
-    extension_processes: Vec<(String, RuntimeProcess)>,
-    extension_shutdown: Option<ExtensionShutdown>,
-    shutdown_reason: ShutdownReason,
-    shutdown_began: Option<Instant>,
-    telemetry: Telemetry,
-    pub log: LogCapture,
-    pub effects: Effects,
 }
 
 impl Lifecycle {
     /// An environment without a process.
     pub fn new(config: EnvironmentConfig) -> Self {
         Self {
-            log: LogCapture::new(config.log_fd, config.keep_log),
-            function_arn: config.function_arn(),
-            instance_id: identifiers::request_id(),
-            extensions: Extensions::new(config.extensions.clone()),
-            extension_processes: Vec::new(),
-            extension_shutdown: None,
-            shutdown_reason: ShutdownReason::Failure,
-            shutdown_began: None,
-            telemetry: Telemetry::new(config.json_logs),
-            config,
+            sandbox: Sandbox::new(config),
             state: RuntimeState::Started,
-            process: ProcessSlot::None,
             init: None,
             fresh: None,
             restore: None,
             restored: None,
             init_failure: None,
+            init_phase_over: false,
+            failed_init: None,
             init_report: None,
-            ending: None,
             queue: VecDeque::new(),
             current: None,
             stalled: None,
             attempts: 0,
             expired: VecDeque::new(),
             pollers: Vec::new(),
-            armed: None,
             freeze_at: None,
-            closed: false,
-            peak_kb: 0,
+            runtime_left: false,
             phase_peak_kb: 0,
             memory_at: None,
-            effects: Effects::default(),
         }
-    }
-
-    /// Whether the environment was closed.
-    pub fn is_closed(&self) -> bool {
-        self.closed
     }
 
     // ---- the invoker's side ------------------------------------------------------------------------------------
@@ -158,7 +108,7 @@ impl Lifecycle {
         invocations: impl IntoIterator<Item = Invocation>,
         now: Instant,
     ) -> Result<(), EndpointError> {
-        if self.closed {
+        if self.sandbox.closed {
             return Err(EndpointError::Closed);
         }
         self.queue.extend(invocations);
@@ -181,13 +131,13 @@ impl Lifecycle {
     }
 
     /// End it all: the processes end as in the Shutdown phase, which without extensions is a kill without a warning
-    /// (spec runtime-api 7.6), and who waits is told.
-    pub fn close(&mut self, now: Instant) {
-        if self.closed {
+    /// (spec runtime-api 7.6), and who waits is told. Extensions are told `reason`.
+    pub fn close_for(&mut self, reason: ShutdownReason, now: Instant) {
+        if self.sandbox.closed {
             return;
         }
-        self.closed = true;
-        self.effects.process_changed = true;
+        self.sandbox.closed = true;
+        self.sandbox.effects.process_changed = true;
         self.init = None;
         self.restore = None;
         self.init_failure = None;
@@ -198,13 +148,16 @@ impl Lifecycle {
             let failure = closed_document(&current.invocation.request_id);
             current.outcome = Some(Outcome::error(&failure.error_type));
             self.fail_current(failure, InvocationStatus::Error, now);
+            self.sandbox.drain_log(now);
+            self.tell_runtime_done(now);
         }
-        if self.end_processes(ShutdownReason::Spindown, now) {
+        if self.end_processes(reason, now) {
             // Their end finishes the current invocation.
         } else {
-            self.process = ProcessSlot::None;
+            self.sandbox.process = ProcessSlot::None;
             self.finish_current(now);
-            self.shut_extensions_down(now);
+            let ended = self.sandbox.shut_extensions_down(now);
+            self.settle(ended, now);
         }
         let interrupted = self.current.take();
         for invocation in queued {
@@ -217,47 +170,40 @@ impl Lifecycle {
         self.current = interrupted;
     }
 
+    #[cfg(test)]
+    pub fn close(&mut self, now: Instant) {
+        self.close_for(ShutdownReason::Spindown, now);
+    }
+
     // ---- time --------------------------------------------------------------------------------------------------
 
     /// When the timer must look next; it sleeps until then or until [`Effects::timer_changed`].
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let current = self.current.as_ref().filter(|current| current.outcome.is_none());
-        let deadlines = [
-            self.ending.as_ref().map(|ending| ending.deadline),
+        let others = [
             self.init.as_ref().and_then(|init| init.deadline),
             self.restore.as_ref().and_then(|restore| restore.deadline),
             current.and_then(|current| current.deadline),
-            self.extension_shutdown.as_ref().and_then(|shutdown| shutdown.deadline),
             self.stalled,
             self.freeze_at,
             self.memory_at,
         ];
-        self.armed = deadlines.into_iter().flatten().min();
-        self.armed
+        let deadlines = self.sandbox.deadlines().into_iter().chain(others);
+        self.sandbox.armed = deadlines.flatten().min();
+        self.sandbox.armed
     }
 
     /// Act on every deadline that has passed.
     pub fn expire(&mut self, now: Instant) {
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if let Some(killed) = self.ending.as_ref().filter(|ending| ending.deadline <= now).map(|e| e.killed)
-            && (killed || !self.kill_process(now))
-        {
-            // It cannot be killed (a hung device, say). Whoever waits must not hang with it.
-            self.process = ProcessSlot::None;
+        if self.sandbox.expire_ending(now) {
+            self.sandbox.process = ProcessSlot::None;
             self.process_gone(now);
         }
-        if passed(self.extension_shutdown.as_ref().and_then(|shutdown| shutdown.deadline)) {
-            self.expire_extensions(now);
-        }
+        let ended = self.sandbox.expire_extensions(now);
+        self.settle(ended, now);
         if passed(self.init.as_ref().and_then(|init| init.deadline)) {
-            let requested = self.init.take().map_or(now, |init| init.requested);
-            let failure = InitFailure {
-                status: InvocationStatus::Timeout,
-                error_type: error_document::SANDBOX_TIMEDOUT.to_owned(),
-                cause: InitFailureCause::Timeout(self.config.init_timeout),
-            };
-            self.fail_init(failure, now.duration_since(requested), now);
-            self.end_process_after_timeout(now);
+            self.expire_init(now);
         }
         if passed(self.restore.as_ref().and_then(|restore| restore.deadline)) {
             self.expire_restore(now);
@@ -273,7 +219,8 @@ impl Lifecycle {
             }
             self.expired.push_back(request_id);
             self.fail_current(failure, InvocationStatus::Timeout, now);
-            self.drain_log(now);
+            self.sandbox.drain_log(now);
+            self.expire_suppressed_init(now);
             self.tell_runtime_done(now);
             self.end_process_after_timeout(now);
         }
@@ -294,11 +241,28 @@ impl Lifecycle {
         }
     }
 
+    /// The clock was put forward: what concerns real processes keeps the real time that it had left, so that no kill is
+    /// given up and no memory looked at because of it. Time limits do not.
+    pub fn skip(&mut self, by: Duration) {
+        self.sandbox.skip(by);
+        for deadline in [&mut self.freeze_at, &mut self.memory_at].into_iter().flatten() {
+            *deadline += by;
+        }
+    }
+
+    /// How many invocations a runtime has and has not answered.
+    pub fn handed_out(&self) -> usize {
+        usize::from(self.current.as_ref().is_some_and(Current::is_with_runtime))
+    }
+
     // ---- inside ------------------------------------------------------------------------------------------------
 
     /// Bring the first waiting invocation on its way, if the environment is free.
     fn pump(&mut self, now: Instant) {
-        while self.current.is_none() && !self.is_ending() && !self.queue.is_empty() {
+        if self.awaits_delivery() && self.init.is_none() {
+            return self.wake_poller();
+        }
+        while self.current.is_none() && !self.sandbox.is_ending() && !self.queue.is_empty() {
             if let Some(failure) = self.init_failure.take() {
                 self.fail_waiting(failure, now);
                 self.finish_current(now);
@@ -306,36 +270,34 @@ impl Lifecycle {
             }
             if matches!(self.state, RuntimeState::Ready | RuntimeState::RestoreReady)
                 && self.is_free()
-                && let Some((_, waker)) = self.pollers.last()
+                && !self.pollers.is_empty()
             {
-                self.effects.pollers.push(waker.clone());
-                self.thaw();
+                return self.wake_poller();
+            }
+            if self.sandbox.config.by_hand {
+                // It waits as long as it takes.
                 return;
             }
             if self.init.is_none() && self.restore.is_none() {
-                if matches!(self.process, ProcessSlot::None) {
-                    self.process = ProcessSlot::Wanted;
-                    if self.extensions.has_external() {
-                        self.extensions.launch();
-                        self.process = ProcessSlot::AwaitsExtensions;
-                    }
-                    self.effects.process_changed = true;
-                    self.begin_init(now);
+                if matches!(self.sandbox.process, ProcessSlot::None) {
+                    self.sandbox.want_process();
+                    self.begin_init_for_invocation(now);
                 } else if self.stalled.is_none() {
-                    let limit = self.queue.front().map_or(self.config.timeout, |waiting| waiting.timeout);
+                    let limit =
+                        self.queue.front().map_or(self.sandbox.config.timeout, |waiting| waiting.timeout);
                     self.stalled = Some(now + limit);
-                    self.arm(now + limit);
+                    self.sandbox.arm(now + limit);
                 }
             }
             return;
         }
     }
 
-    /// Have the timer look at `deadline`, unless it will wake before anyway: one alarm serves many invocations.
-    fn arm(&mut self, deadline: Instant) {
-        if self.armed.is_none_or(|armed| deadline < armed) {
-            self.armed = Some(deadline);
-            self.effects.timer_changed = true;
+    /// One of those who wait is to fetch the invocation.
+    fn wake_poller(&mut self) {
+        if let Some((_, waker)) = self.pollers.last() {
+            self.sandbox.effects.pollers.push(waker.clone());
+            self.thaw();
         }
     }
 }

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use bytes::Bytes;
 
+use crate::environment::EnvironmentConfig;
+
 /// Length of the log tail that `X-Amz-Log-Type: Tail` returns (spec lambda-service 1.2).
 const TAIL_LENGTH: usize = 4096;
 
@@ -16,7 +18,8 @@ const TAIL_LENGTH: usize = 4096;
 /// thread. Several times what a pipe holds: what was written before a given moment is always taken.
 const DRAIN_LIMIT: usize = 4 * 1024 * 1024;
 
-/// So much of what extensions print waits for the end of a line of the function; then the line is cut after all.
+/// So much of what extensions print waits for the end of a line of the function, and so much of a line waits for its
+/// own end where only whole lines are forwarded; then the line is cut after all.
 const HELD_LIMIT: usize = 64 * 1024;
 
 /// Where an environment's log goes.
@@ -24,6 +27,9 @@ const HELD_LIMIT: usize = 64 * 1024;
 pub struct LogCapture {
     /// Descriptor of the caller, or -1.
     fd: RawFd,
+    whole_lines: bool,
+    /// The line that is not complete yet, where only whole ones are forwarded.
+    line: Vec<u8>,
     keep_whole: bool,
     tail: Vec<u8>,
     whole: Vec<u8>,
@@ -47,10 +53,17 @@ struct Pipe {
 }
 
 impl LogCapture {
+    /// The log that an environment's configuration asks for.
+    pub fn of(config: &EnvironmentConfig) -> Self {
+        Self { whole_lines: config.whole_lines, ..Self::new(config.log_fd, config.keep_log) }
+    }
+
     /// A log that is forwarded to `fd` (-1: nowhere).
     pub fn new(fd: RawFd, keep_whole: bool) -> Self {
         Self {
             fd,
+            whole_lines: false,
+            line: Vec::new(),
             keep_whole,
             tail: Vec::new(),
             whole: Vec::new(),
@@ -75,11 +88,6 @@ impl LogCapture {
     /// The read end, for the event loop to watch.
     pub fn pipe_reader(&self) -> Option<RawFd> {
         self.pipe.as_ref().map(|pipe| pipe.read.as_raw_fd())
-    }
-
-    /// Take what the function has written so far.
-    pub fn drain(&mut self) {
-        self.drain_with(|_| {});
     }
 
     /// Take what the function has written so far, and show it to `observe`.
@@ -125,7 +133,7 @@ impl LogCapture {
         }
         self.held.extend_from_slice(line.as_bytes());
         if self.mid_line && self.held.len() > HELD_LIMIT {
-            write_all(self.fd, b"\n");
+            self.forward(b"\n");
             self.mid_line = false;
         }
         if !self.mid_line {
@@ -186,8 +194,39 @@ impl LogCapture {
         self.forgotten = self.forgotten.max(from);
     }
 
+    /// No more will come: forward the line that has no end, with one.
+    pub fn end_line(&mut self) {
+        if !self.line.is_empty() {
+            self.forward(b"\n");
+        }
+    }
+
+    /// Hand on what was written; where others write to the same place, by whole lines.
+    fn forward(&mut self, bytes: &[u8]) {
+        if !self.whole_lines {
+            return write_all(self.fd, bytes);
+        }
+        let (whole, rest) = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => bytes.split_at(end + 1),
+            None => (&[][..], bytes),
+        };
+        if !whole.is_empty() {
+            if self.line.is_empty() {
+                write_all(self.fd, whole);
+            } else {
+                self.line.extend_from_slice(whole);
+                write_all(self.fd, &std::mem::take(&mut self.line));
+            }
+        }
+        self.line.extend_from_slice(rest);
+        if self.line.len() > HELD_LIMIT {
+            self.line.push(b'\n');
+            write_all(self.fd, &std::mem::take(&mut self.line));
+        }
+    }
+
     fn append(&mut self, bytes: &[u8]) {
-        write_all(self.fd, bytes);
+        self.forward(bytes);
         self.written += bytes.len() as u64;
         if let Some(last) = bytes.last() {
             self.mid_line = *last != b'\n';
@@ -304,13 +343,13 @@ mod tests {
     fn an_extension_does_not_cut_a_line_of_the_function() {
         let (mut log, forwarded, mut function) = forwarded_log();
         function.write_all(b"a line").unwrap();
-        log.drain();
+        log.drain_with(|_| {});
         log.write_extension_line("obs", "one\n");
         function.write_all(b" in pieces\n").unwrap();
-        log.drain();
+        log.drain_with(|_| {});
         assert_eq!(read(&forwarded), "a line in pieces\n[obs] one\n");
         function.write_all(b"no end").unwrap();
-        log.drain();
+        log.drain_with(|_| {});
         log.write_extension_line("obs", "two\n");
         assert_eq!(read(&forwarded), "no end");
         log.write_lines("END\n");
@@ -322,12 +361,42 @@ mod tests {
         let mut log = LogCapture::new(-1, false);
         let mut function = File::from(log.open_pipe().unwrap());
         function.write_all(b"no end").unwrap();
-        log.drain();
+        log.drain_with(|_| {});
         for _ in 0..=HELD_LIMIT {
             log.write_extension_line("obs", "x\n");
             assert!(log.held.len() <= HELD_LIMIT + 8);
         }
         assert!(!log.mid_line);
+    }
+
+    #[test]
+    fn a_descriptor_that_others_write_to_gets_whole_lines() {
+        let (mut log, forwarded, mut function) = forwarded_log();
+        log.whole_lines = true;
+        function.write_all(b"one\ntw").unwrap();
+        log.drain_with(|_| {});
+        assert_eq!(read(&forwarded), "one\n");
+        function.write_all(b"o\nthr").unwrap();
+        log.drain_with(|_| {});
+        assert_eq!(read(&forwarded), "two\n");
+        log.write_lines("END\n");
+        assert_eq!(read(&forwarded), "thr\nEND\n");
+        function.write_all(b"last").unwrap();
+        log.drain_with(|_| {});
+        log.end_line();
+        assert_eq!(read(&forwarded), "last\n");
+        log.end_line();
+        assert_eq!(log.take_whole(), "one\ntwo\nthr\nEND\nlast");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut_before_it_fills_the_memory() {
+        let mut log = LogCapture::new(-1, false);
+        log.whole_lines = true;
+        for _ in 0..20 {
+            log.append(&[b'x'; 16 * 1024]);
+            assert!(log.line.len() <= HELD_LIMIT);
+        }
     }
 
     #[test]

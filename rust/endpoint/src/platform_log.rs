@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::extensions::Extension;
 use crate::invocation::InvocationStatus;
-use crate::telemetry::{Accepted, Api};
+use crate::telemetry::{Accepted, Api, InitPhase};
 
 /// `START RequestId: … Version: …`
 pub fn start_line(request_id: &str, version: &str) -> String {
@@ -13,10 +13,16 @@ pub fn start_line(request_id: &str, version: &str) -> String {
 }
 
 /// A failed init, or one that was for a snapshot; another successful init writes no line.
-pub fn init_report_line(init: Duration, status: InvocationStatus, error_type: Option<&str>) -> String {
+pub fn init_report_line(
+    init: Duration,
+    phase: InitPhase,
+    status: InvocationStatus,
+    error_type: Option<&str>,
+) -> String {
     let mut line = format!("INIT_REPORT Init Duration: {:.2} ms", milliseconds(init));
     if status != InvocationStatus::Success {
-        line.push_str("\tPhase: init");
+        line.push_str("\tPhase: ");
+        line.push_str(phase.as_str());
     }
     push_status(&mut line, status, error_type);
     line.push('\n');
@@ -194,10 +200,15 @@ mod tests {
 
     #[test]
     fn a_failed_init_has_its_own_report() {
-        let line = |status, kind| init_report_line(Duration::from_micros(612_330), status, kind);
+        let duration = Duration::from_micros(612_330);
+        let line = |status, kind| init_report_line(duration, InitPhase::Init, status, kind);
         assert_eq!(
             line(InvocationStatus::Error, Some("Runtime.ExitError")),
             "INIT_REPORT Init Duration: 612.33 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n"
+        );
+        assert_eq!(
+            init_report_line(duration, InitPhase::Invoke, InvocationStatus::Error, Some("Extension.Crash")),
+            "INIT_REPORT Init Duration: 612.33 ms\tPhase: invoke\tStatus: error\tError Type: Extension.Crash\n"
         );
         assert_eq!(
             line(InvocationStatus::Timeout, None),
@@ -235,7 +246,8 @@ mod tests {
 
     #[test]
     fn extensions_and_subscriptions_have_lines_of_their_own() {
-        let mut extensions = crate::extensions::Extensions::new(vec!["obs.py".to_owned(), "bad".to_owned()]);
+        let mut extensions =
+            crate::extensions::Extensions::new(vec!["obs.py".to_owned(), "bad".to_owned()], false);
         extensions.register("obs.py", br#"{"events":["SHUTDOWN","INVOKE"]}"#).unwrap();
         extensions.launch_failed("bad", "PermissionDenied");
         let lines: Vec<String> = extensions.iter().map(extension_line).collect();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::memory::MemoryMeter;
-use crate::process_tree::Frozen;
+use crate::process_tree::{self, Frozen};
 use crate::reaper::Reaper;
 
 /// How a process ended.
@@ -146,14 +146,28 @@ impl RuntimeProcess {
         }
     }
 
-    /// Stop the process and everything it started, until [`Self::thaw`] or their end.
+    /// The pids of the process and everything it started.
+    pub fn tree(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        if let Some(reaper) = self.reaper() {
+            process_tree::each_process(reaper.pid(), |pid, _| pids.push(pid));
+        }
+        pids
+    }
+
+    /// Its parent, as long as it has not ended.
+    pub fn reaper(&self) -> Option<&Arc<Reaper>> {
+        self.reaper.as_ref().filter(|_| !self.ended)
+    }
+
+    /// Stop the process and everything it started with signals, until [`Self::thaw`] or their end.
     pub fn freeze(&mut self) {
-        if let Some(reaper) = self.reaper.as_ref().filter(|_| !self.ended) {
-            self.frozen.freeze(reaper.pid());
+        if let Some(root) = self.reaper().map(|reaper| reaper.pid()) {
+            self.frozen.freeze(root);
         }
     }
 
-    /// Let those go on that were stopped.
+    /// Let those go on that were stopped with signals.
     pub fn thaw(&mut self) {
         self.frozen.thaw();
     }

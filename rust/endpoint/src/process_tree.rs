@@ -1,4 +1,4 @@
-//! All processes below a reaper: who they are, and stopping them all.
+//! All processes below a reaper: who they are, and stopping them all with signals.
 //!
 //! A pid read from `/proc` may be another process's a moment later. Each process is therefore held by a pidfd before it
 //! is signalled, and is only signalled if it still is where it was found.
@@ -12,19 +12,74 @@ pub fn each_process(root: i32, mut with: impl FnMut(i32, i32)) {
     let mut parents = vec![root];
     let mut text = String::new();
     while let Some(parent) = parents.pop() {
-        let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { continue };
-        for thread in threads.flatten() {
-            // Each thread has a list of its own: of the children that it started.
-            text.clear();
-            let list = File::open(thread.path().join("children"));
-            if list.and_then(|mut list| list.read_to_string(&mut text)).is_err() {
-                continue;
-            }
-            for pid in text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-                with(pid, parent);
-                parents.push(pid);
+        each_child(parent, &mut text, |pid| {
+            with(pid, parent);
+            parents.push(pid);
+        });
+    }
+}
+
+/// Call `with` with the pid of each child of `parent`; `text` is working space.
+fn each_child(parent: i32, text: &mut String, mut with: impl FnMut(i32)) {
+    let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else { return };
+    for thread in threads.flatten() {
+        // Each thread has a list of its own: of the children that it started.
+        text.clear();
+        let list = File::open(thread.path().join("children"));
+        if list.and_then(|mut list| list.read_to_string(text)).is_ok() {
+            text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).for_each(&mut with);
+        }
+    }
+}
+
+/// A process that can be told from a later one with the same pid.
+#[derive(Debug)]
+pub struct Held {
+    /// Its pid, or another's when it has ended.
+    pub pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Held {
+    /// Hold whoever has this pid now. Needs Linux 5.3.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: open_pidfd(pid)? })
+    }
+
+    /// Whether it has not ended: until then the pid is its own.
+    pub fn is_there(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, as the count says, and no waiting. A pidfd is readable when its process has ended.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+    }
+}
+
+/// Call `with` with each process below `root` that has not ended, parents first, held so that it is who was found also
+/// where nobody keeps pids from being taken anew meanwhile. Ends with the first error.
+pub fn each_held(root: &Held, mut with: impl FnMut(&Held) -> io::Result<()>) -> io::Result<()> {
+    let mut text = String::new();
+    let mut pids = Vec::new();
+    each_child(root.pid, &mut text, |pid| pids.push((root.pid, pid)));
+    let mut held: Vec<Held> = Vec::new();
+    let mut found = 0;
+    // Those whose children are still to be looked for are the end of the list.
+    loop {
+        for (parent, pid) in pids.drain(..) {
+            let Ok(process) = Held::open(pid) else { continue };
+            let is_child = match state_and_parent(pid) {
+                Some((b'Z' | b'X', _)) | None => false,
+                Some((_, current)) => current == parent,
+            };
+            // Only of a parent that is still there was the list its own.
+            let parent = held.iter().find(|process| process.pid == parent).unwrap_or(root);
+            if is_child && parent.is_there() {
+                with(&process)?;
+                held.push(process);
             }
         }
+        let Some(next) = held.get(found) else { return Ok(()) };
+        found += 1;
+        each_child(next.pid, &mut text, |pid| pids.push((next.pid, pid)));
     }
 }
 

@@ -13,7 +13,7 @@ use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -23,7 +23,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::identifiers;
 use crate::process::{Ended, Exit};
-use crate::process_tree::open_pidfd;
+use crate::process_tree::{Held, open_pidfd};
 
 /// The program of the reaper.
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/caloric-reaper"));
@@ -44,6 +44,8 @@ const FAILED: i32 = 2;
 const ENDED: i32 = 3;
 const KILL: u8 = b'K';
 const RELEASE: u8 = b'R';
+/// Followed by the path of a control group.
+const GROUP: u8 = b'G';
 /// Where the reaper expects its end of the control socket.
 const CONTROL: RawFd = 3;
 
@@ -115,6 +117,19 @@ impl Reaper {
         self.pid
     }
 
+    /// The reaper, held so that it can be told from a later process with its pid.
+    pub fn hold(&self) -> io::Result<Held> {
+        Held::open(self.pid)
+    }
+
+    /// The program is about to be taken into the control group at `path`: before the reaper kills it lets it go on,
+    /// and removes the group if this process ends without having done so.
+    pub fn tell_group(&self, path: &Path) {
+        let mut message = vec![GROUP];
+        message.extend_from_slice(path.as_os_str().as_bytes());
+        self.send(&message);
+    }
+
     /// End it all, and wait until nothing of it is left.
     pub async fn end(&self) {
         self.kill();
@@ -178,9 +193,14 @@ impl Reaper {
     }
 
     fn say(&self, command: u8) {
-        // SAFETY: one byte. A reaper that is gone has nothing left to do.
+        self.send(&[command]);
+    }
+
+    fn send(&self, message: &[u8]) {
+        let control = self.control.as_raw_fd();
+        // SAFETY: the pointer and the length are the message's. A reaper that is gone has nothing left to do.
         unsafe {
-            libc::send(self.control.as_raw_fd(), (&raw const command).cast(), 1, libc::MSG_NOSIGNAL);
+            libc::send(control, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL);
         }
     }
 

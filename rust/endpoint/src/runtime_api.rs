@@ -16,12 +16,14 @@ use hyper::server::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
+use crate::clock;
 use crate::environment::{ConnectionOwner, Owner, Shared};
 use crate::error_document::{self, ErrorDocument};
 use crate::extensions;
 use crate::http_connection::{self, Client};
 use crate::invocation::JSON;
 use crate::lifecycle::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
+use crate::response_stream::{MAX_STREAM, Piece, PieceSender};
 use crate::state_machine::StateMachine;
 use crate::telemetry;
 
@@ -51,6 +53,7 @@ struct Names {
     error_type: HeaderName,
     error_body: HeaderName,
     response_mode: HeaderName,
+    caloric_deadline_ms: HeaderName,
 }
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
@@ -68,6 +71,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         error_type: name(protocol::FUNCTION_ERROR_TYPE),
         error_body: name(protocol::FUNCTION_ERROR_BODY),
         response_mode: name(protocol::RESPONSE_MODE),
+        caloric_deadline_ms: name(protocol::CALORIC_DEADLINE_MS),
     }
 });
 
@@ -96,35 +100,35 @@ async fn route(
     match path {
         protocol::NEXT_PATH => match *request.method() {
             Method::GET => next(&client, &shared).await,
-            _ => method_not_allowed("GET"),
+            _ => method_not_allowed(request, "GET").await,
         },
         protocol::INIT_ERROR_PATH => match *request.method() {
             Method::POST => init_error(request, &shared).await,
-            _ => method_not_allowed("POST"),
+            _ => method_not_allowed(request, "POST").await,
         },
         protocol::RESTORE_NEXT_PATH if shared.snap_start() => match *request.method() {
             Method::GET => restore_next(&client, &shared).await,
-            _ => method_not_allowed("GET"),
+            _ => method_not_allowed(request, "GET").await,
         },
         protocol::RESTORE_ERROR_PATH if shared.snap_start() => match *request.method() {
             Method::POST => restore_error(request, &shared).await,
-            _ => method_not_allowed("POST"),
+            _ => method_not_allowed(request, "POST").await,
         },
         protocol::PING_PATH => match *request.method() {
             Method::GET => text(StatusCode::OK, "pong"),
-            _ => method_not_allowed("GET"),
+            _ => method_not_allowed(request, "GET").await,
         },
         DEBUGGER_PATH => match *request.method() {
             Method::POST => {
                 shared.with(StateMachine::pause_timeout);
                 accepted()
             }
-            _ => method_not_allowed("POST"),
+            _ => method_not_allowed(request, "POST").await,
         },
         _ => match path.strip_prefix(protocol::INVOCATION_PREFIX).and_then(|rest| rest.split_once('/')) {
             Some((request_id, kind @ ("response" | "error"))) if !request_id.is_empty() => {
                 if request.method() != Method::POST {
-                    return method_not_allowed("POST");
+                    return method_not_allowed(request, "POST").await;
                 }
                 let request_id = request_id.to_owned();
                 let state = if kind == "response" {
@@ -152,7 +156,7 @@ async fn extension_route(
     }
     match telemetry::routes::api_of(path) {
         Some(api) => telemetry::routes::route(request, api, shared, owner).await,
-        None => not_found(),
+        None => not_found(request).await,
     }
 }
 
@@ -160,7 +164,10 @@ async fn extension_route(
 
 async fn next(client: &Client, shared: &Shared) -> Answered {
     match LongPoll::new(shared, client, StateMachine::poll_next).await {
-        Some(Ok(delivery)) => event(delivery, shared),
+        Some(Ok(delivery)) => {
+            shared.handed_out();
+            event(delivery, shared)
+        }
         Some(Err(refusal)) => refused(refusal),
         None => nobody_there(),
     }
@@ -202,9 +209,8 @@ impl<T> Future for LongPoll<'_, T> {
     type Output = Option<Result<T, Refusal>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let now = Instant::now();
         let (poller, look) = (self.poller, self.look);
-        match self.shared.with(|machine| look(machine, poller, context.waker(), now)) {
+        match self.shared.with(|machine| look(machine, poller, context.waker(), self.shared.now())) {
             NextPoll::Deliver(delivery) => {
                 self.registered = false;
                 Poll::Ready(Some(Ok(delivery)))
@@ -224,7 +230,7 @@ impl<T> Future for LongPoll<'_, T> {
 impl<T> Drop for LongPoll<'_, T> {
     fn drop(&mut self) {
         if self.registered {
-            self.shared.with(|lifecycle| lifecycle.drop_poller(self.poller, Instant::now()));
+            self.shared.with(|lifecycle| lifecycle.drop_poller(self.poller, self.shared.now()));
         }
     }
 }
@@ -248,6 +254,10 @@ fn event(delivery: Box<Delivery>, shared: &Shared) -> Answered {
     if let Some(tenant_id) = delivery.tenant_id {
         headers.append(&names.tenant_id, tenant_id);
     }
+    if shared.tells_time() {
+        let deadline_ms = clock::shown_unix_ms(delivery.times_out);
+        headers.append(&names.caloric_deadline_ms, HeaderValue::from(deadline_ms));
+    }
     headers.append(CONTENT_TYPE, delivery.content_type);
     response
 }
@@ -264,7 +274,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let invocation_id = head.headers.get(&names.invocation_id).map(HeaderValue::as_bytes);
     let attempt = match shared
-        .with(|lifecycle| lifecycle.begin_answer(request_id, invocation_id, state, Instant::now()))
+        .with(|lifecycle| lifecycle.begin_answer(request_id, invocation_id, state, shared.now()))
     {
         Ok(attempt) => attempt,
         Err(refusal) => {
@@ -278,7 +288,7 @@ async fn answer(
         discard(body).await;
         let message = format!("Invalid value in header {}", protocol::RESPONSE_MODE);
         let document = ErrorDocument::of_request("Runtime.InvalidResponseModeHeader", request_id, &message);
-        return match upload.complete(Posted::Failed(document)) {
+        return match upload.complete(Posted::Failed(document)).await {
             Ok(()) => error(
                 StatusCode::BAD_REQUEST,
                 "InvalidFunctionResponseMode",
@@ -286,6 +296,11 @@ async fn answer(
             ),
             Err(refusal) => refused(refusal),
         };
+    }
+    if mode == b"streaming"
+        && let Some(pieces) = shared.with(|lifecycle| lifecycle.take_pieces(attempt))
+    {
+        return stream(body, &head.headers, pieces, upload).await;
     }
     // If the upload breaks off, the guard is dropped on the way out, here or with this whole future.
     let limit = if state == RuntimeState::InvocationResponse {
@@ -301,7 +316,10 @@ async fn answer(
         Payload::Whole(payload) => payload,
         Payload::TooLarge(size) => {
             let document = ErrorDocument::response_too_large(size, limit);
-            return upload.complete(Posted::Failed(document)).map_or_else(refused, |()| too_large(limit));
+            return upload
+                .complete(Posted::Failed(document))
+                .await
+                .map_or_else(refused, |()| too_large(limit));
         }
     };
     let posted = if state == RuntimeState::InvocationResponse {
@@ -309,7 +327,49 @@ async fn answer(
     } else {
         posted_error(payload, &head.headers)
     };
-    upload.complete(posted).map_or_else(refused, |()| accepted())
+    upload.complete(posted).await.map_or_else(refused, |()| accepted())
+}
+
+/// Hand a response on as it comes (spec runtime-api 2.6). The runtime hears that it was accepted at its end.
+async fn stream(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    pieces: PieceSender,
+    upload: Upload<'_>,
+) -> Answered {
+    let content_type = headers.get(CONTENT_TYPE).cloned();
+    pieces.send(Piece::Head { content_type: content_type.clone().unwrap_or(OCTETS) }).await;
+    let mut size = 0;
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        // The guard tells the caller of a stream that breaks off.
+        let Ok(frame) = frame else { return truncated() };
+        match frame.into_data() {
+            Ok(mut data) => {
+                let room = MAX_STREAM - size;
+                size += data.len() as u64;
+                if size > MAX_STREAM {
+                    data.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+                    pieces.send(Piece::Data(data)).await;
+                    let limit = usize::try_from(MAX_STREAM).unwrap_or(usize::MAX);
+                    let document = ErrorDocument::response_too_large(size, limit);
+                    drop(pieces);
+                    return upload
+                        .complete(Posted::Failed(document))
+                        .await
+                        .map_or_else(refused, |()| too_large(limit));
+                }
+                pieces.send(Piece::Data(data)).await;
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    drop(pieces);
+    let posted = match posted_response(Bytes::new(), headers, trailers.as_ref()) {
+        Posted::Response { content_type, .. } => Posted::Streamed { content_type },
+        error => error,
+    };
+    upload.complete(posted).await.map_or_else(refused, |()| accepted())
 }
 
 /// A response; error trailers make it an error (spec runtime-api 2.2). A mode header is not asked for: Go's runtime
@@ -377,9 +437,18 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    fn complete(mut self, posted: Posted) -> Result<(), Refusal> {
+    async fn complete(mut self, posted: Posted) -> Result<(), Refusal> {
         self.open = false;
-        self.shared.with(|lifecycle| lifecycle.finish_answer(self.attempt, posted, Instant::now()))
+        let (outcome, somebody_waits) = self.shared.with(|lifecycle| {
+            let outcome = lifecycle.finish_answer(self.attempt, posted, self.shared.now());
+            (outcome, !lifecycle.sandbox().effects.answers.is_empty())
+        });
+        if somebody_waits {
+            // The caller's answer leaves before the end of the invocation is seen to, which the runtime's next poll,
+            // sent together with its answer, would have us do first.
+            give_way().await;
+        }
+        outcome
     }
 }
 
@@ -390,10 +459,24 @@ impl Drop for Upload<'_> {
             let document = ErrorDocument::of_request("Runtime.TruncatedResponse", self.request_id, message);
             // An attempt that is over by now needs no answer.
             let _ = self.shared.with(|lifecycle| {
-                lifecycle.finish_answer(self.attempt, Posted::Failed(document), Instant::now())
+                lifecycle.finish_answer(self.attempt, Posted::Failed(document), self.shared.now())
             });
         }
     }
+}
+
+/// Let the tasks run that are ready, without a look at the sockets as in tokio's `yield_now`.
+async fn give_way() {
+    let mut given = false;
+    std::future::poll_fn(|context| {
+        if given {
+            return Poll::Ready(());
+        }
+        given = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 // ---- POST /runtime/init/error ----------------------------------------------------------------------------------
@@ -415,7 +498,11 @@ async fn failed_start(
     finish: fn(&mut StateMachine, Bytes, HeaderValue, String, Instant) -> Result<(), Refusal>,
 ) -> Answered {
     let (head, body) = request.into_parts();
-    if let Err(refusal) = shared.with(|machine| begin(machine)) {
+    let checked = shared.with(|machine| {
+        machine.greet_new_runtime(shared.now());
+        begin(machine)
+    });
+    if let Err(refusal) = checked {
         discard(body).await;
         return refused(refusal);
     }
@@ -435,9 +522,8 @@ async fn failed_start(
             (document.body, JSON, too_large(limit))
         }
     };
-    let now = Instant::now();
     shared
-        .with(|machine| finish(machine, payload, content_type, error_type, now))
+        .with(|machine| finish(machine, payload, content_type, error_type, shared.now()))
         .map_or_else(refused, |()| reply)
 }
 
@@ -492,12 +578,13 @@ async fn collect(mut body: Incoming, limit: usize) -> Option<Collected> {
     Some(Collected { payload, trailers })
 }
 
-/// A body of an API that is sent small documents; `None` if it broke off.
-pub async fn read_whole(body: Incoming) -> Option<Bytes> {
-    match collect(body, protocol::MAX_PAYLOAD_SIZE).await?.payload {
-        Payload::Whole(payload) => Some(payload),
-        // No document of these APIs is that large: what is missing of it does not matter.
-        Payload::TooLarge(_) => Some(Bytes::new()),
+/// A body of an API that is sent small documents; the answer if it broke off or is no small document.
+pub async fn read_whole(body: Incoming) -> Result<Bytes, Box<Answered>> {
+    let limit = protocol::MAX_PAYLOAD_SIZE;
+    match collect(body, limit).await.map(|collected| collected.payload) {
+        Some(Payload::Whole(payload)) => Ok(payload),
+        Some(Payload::TooLarge(_)) => Err(Box::new(too_large(limit))),
+        None => Err(Box::new(truncated())),
     }
 }
 
@@ -520,7 +607,7 @@ pub fn accepted() -> Answered {
 }
 
 /// The answer to a body that broke off.
-pub fn truncated() -> Answered {
+fn truncated() -> Answered {
     error(StatusCode::BAD_REQUEST, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
@@ -570,14 +657,18 @@ pub fn json(status: StatusCode, body: Bytes) -> Answered {
     response
 }
 
-fn not_found() -> Answered {
+/// Nothing is there. What comes with the request is read all the same: hyper closes a connection on which something was
+/// left unread, and a runtime may go on with it.
+async fn not_found(request: Request<Incoming>) -> Answered {
+    discard(request.into_body()).await;
     let mut response = text(StatusCode::NOT_FOUND, "404 page not found\n");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// 405.
-pub fn method_not_allowed(allowed: &'static str) -> Answered {
+/// The path has another method. What comes with the request is read, as above.
+pub async fn method_not_allowed(request: Request<Incoming>, allowed: &'static str) -> Answered {
+    discard(request.into_body()).await;
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -607,6 +698,7 @@ mod tests {
         assert_eq!(NAMES.error_type, "lambda-runtime-function-error-type");
         assert_eq!(NAMES.error_body, "lambda-runtime-function-error-body");
         assert_eq!(NAMES.response_mode, "lambda-runtime-function-response-mode");
+        assert_eq!(NAMES.caloric_deadline_ms, "caloric-deadline-ms");
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! The state machine that an environment's configuration asks for, behind one face.
 
+use std::io;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use crate::environment::EnvironmentConfig;
 use crate::error::EndpointError;
+use uuid::Uuid;
+
+use crate::extensions::{EventPoll, ShutdownReason};
 use crate::invocation::Invocation;
-use crate::lifecycle::{Effects, Lifecycle, NextPoll, Posted, Refusal, RuntimeState};
-use crate::log_capture::LogCapture;
+use crate::lifecycle::freezing::Entry;
+use crate::lifecycle::{Lifecycle, NextPoll, Posted, Refusal, RuntimeState};
 use crate::managed::Managed;
-use crate::process::{Ended, RuntimeProcess};
+use crate::process::{Ended, Exit, RuntimeProcess};
+use crate::response_stream::PieceSender;
+use crate::sandbox::Sandbox;
 
 /// What an environment is, to those who call it. The methods are those of the machines.
 pub enum StateMachine {
@@ -43,27 +49,64 @@ impl StateMachine {
         }
     }
 
-    /// Do something where there are extensions; `None` where there are none: on Managed Instances, so far.
-    pub fn with_extensions<R>(&mut self, change: impl FnOnce(&mut Lifecycle) -> R) -> Option<R> {
-        match self {
-            Self::Single(machine) => Some(change(machine)),
-            Self::Managed(_) => None,
+    /// What does not depend on how invocations are run.
+    pub fn sandbox(&mut self) -> &mut Sandbox {
+        forward!(self, machine => &mut machine.sandbox)
+    }
+
+    fn sandbox_ref(&self) -> &Sandbox {
+        forward!(self, machine => &machine.sandbox)
+    }
+
+    /// Do something where there can be extensions; `None` where they are switched off.
+    pub fn with_extensions<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        self.sandbox().can_have_extensions().then(|| change(self))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.sandbox_ref().closed
+    }
+
+    /// What stops the processes, as its option is called.
+    pub fn freezer_name(&self) -> String {
+        self.sandbox_ref().freezer_name()
+    }
+
+    /// Programs are in their control group, or could not be taken in.
+    pub fn entered(&mut self, entry: Entry, result: &io::Result<()>) {
+        if let Self::Single(machine) = self {
+            machine.entered(entry, result);
         }
     }
 
-    pub fn drain_log(&mut self, now: Instant) {
+    // ---- the extensions ----------------------------------------------------------------------------------------
+
+    pub fn extension_started(
+        &mut self,
+        name: &str,
+        process: RuntimeProcess,
+        now: Instant,
+    ) -> Result<(), EndpointError> {
         match self {
-            Self::Single(machine) => machine.drain_log(now),
-            Self::Managed(machine) => machine.log.drain(),
+            Self::Single(machine) => machine.sandbox.extension_started(name, process),
+            Self::Managed(machine) => machine.extension_started(name, process, now),
         }
     }
 
-    pub fn log(&mut self) -> &mut LogCapture {
-        forward!(self, machine => &mut machine.log)
+    pub fn poll_event(&mut self, id: Uuid, poller: u64, waker: &Waker, now: Instant) -> EventPoll {
+        forward!(self, machine => machine.poll_event(id, poller, waker, now))
     }
 
-    pub fn effects(&mut self) -> &mut Effects {
-        forward!(self, machine => &mut machine.effects)
+    pub fn extension_start_failed(&mut self, name: &str, error_type: &str, message: &str, now: Instant) {
+        forward!(self, machine => machine.extension_start_failed(name, error_type, message, now));
+    }
+
+    pub fn extension_exited(&mut self, pid: i32, exit: Exit, now: Instant) {
+        forward!(self, machine => machine.extension_exited(pid, exit, now));
+    }
+
+    pub fn telemetry_flushed(&mut self, now: Instant) {
+        forward!(self, machine => machine.telemetry_flushed(now));
     }
 
     // ---- the invoker's side ------------------------------------------------------------------------------------
@@ -80,12 +123,9 @@ impl StateMachine {
         forward!(self, machine => machine.pause_timeout());
     }
 
-    pub fn close(&mut self, now: Instant) {
-        forward!(self, machine => machine.close(now));
-    }
-
-    pub fn is_closed(&self) -> bool {
-        forward!(self, machine => machine.is_closed())
+    /// On Managed Instances nobody is told a reason.
+    pub fn close_for(&mut self, reason: ShutdownReason, now: Instant) {
+        forward!(self, machine => machine.close_for(reason, now));
     }
 
     // ---- time --------------------------------------------------------------------------------------------------
@@ -98,18 +138,38 @@ impl StateMachine {
         forward!(self, machine => machine.expire(now));
     }
 
+    pub fn skip(&mut self, by: Duration) {
+        forward!(self, machine => machine.skip(by));
+    }
+
+    pub fn handed_out(&self) -> usize {
+        forward!(self, machine => machine.handed_out())
+    }
+
     // ---- the process -------------------------------------------------------------------------------------------
 
     pub fn has_process(&self) -> bool {
-        forward!(self, machine => machine.has_process())
+        self.sandbox_ref().has_process()
+    }
+
+    pub fn process_ids(&self) -> Vec<i32> {
+        self.sandbox_ref().process_ids()
     }
 
     pub fn take_start(&mut self) -> bool {
-        forward!(self, machine => machine.take_start())
+        self.sandbox().take_start()
     }
 
-    pub fn process_starting(&mut self, now: Instant) {
-        forward!(self, machine => machine.process_starting(now));
+    pub fn process_starting(&mut self) {
+        self.sandbox().process_starting();
+    }
+
+    pub fn process_ended(&mut self, pid: i32) {
+        self.sandbox().process_ended(pid);
+    }
+
+    pub fn launch_ended(&mut self) {
+        forward!(self, machine => machine.launch_ended());
     }
 
     pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
@@ -118,10 +178,6 @@ impl StateMachine {
 
     pub fn start_failed(&mut self, message: &str, now: Instant) {
         forward!(self, machine => machine.start_failed(message, now));
-    }
-
-    pub fn process_ended(&mut self, pid: i32) {
-        forward!(self, machine => machine.process_ended(pid));
     }
 
     pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
@@ -154,8 +210,12 @@ impl StateMachine {
     ) -> Result<u64, Refusal> {
         match self {
             Self::Single(machine) => machine.begin_answer(request_id, invocation_id, upload, now),
-            Self::Managed(machine) => machine.begin_answer(request_id, invocation_id),
+            Self::Managed(machine) => machine.begin_answer(request_id, invocation_id, now),
         }
+    }
+
+    pub fn take_pieces(&mut self, attempt: u64) -> Option<PieceSender> {
+        forward!(self, machine => machine.take_pieces(attempt))
     }
 
     pub fn finish_answer(&mut self, attempt: u64, posted: Posted, now: Instant) -> Result<(), Refusal> {
@@ -179,6 +239,19 @@ impl StateMachine {
         match self {
             Self::Single(machine) => machine.finish_restore_error(payload, content_type, error_type, now),
             Self::Managed(_) => Err(NO_SNAPSHOT),
+        }
+    }
+
+    /// The last connection of a runtime that was started by hand is closed. Managed Instances have none.
+    pub fn runtime_left(&mut self, now: Instant) {
+        if let Self::Single(machine) = self {
+            machine.runtime_left(now);
+        }
+    }
+
+    pub fn greet_new_runtime(&mut self, now: Instant) {
+        if let Self::Single(machine) = self {
+            machine.greet_new_runtime(now);
         }
     }
 

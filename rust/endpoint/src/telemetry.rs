@@ -7,6 +7,7 @@
 //! | `event` | the catalogue of events and their JSON |
 //! | `lines` | output cut into lines |
 //! | `queue` | batches, in bounded memory |
+//! | `recorder` | everything, for whoever made the environment |
 //! | `delivery` | HTTP and TCP sinks, retries, the last batch |
 //! | `routes` | the HTTP side |
 
@@ -14,6 +15,7 @@ mod delivery;
 mod event;
 mod lines;
 mod queue;
+mod recorder;
 pub mod routes;
 mod subscription;
 #[cfg(test)]
@@ -23,10 +25,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 pub use delivery::{FLUSH_LIMIT, Subscriber, deliver};
-pub use event::{Event, Invoked, Metrics, Origin, Record, Sandbox, Span, Status};
+pub use event::{
+    Event, InitPhase, Instance, Invoked, Metrics, MoreMetrics, Origin, Record, Span, Status, date_of,
+};
 pub use lines::Lines;
 #[cfg(test)]
 pub use queue::Batch;
+use recorder::Recorder;
 pub use subscription::{Api, Refusal, Streams, Subscription};
 
 /// So much of what happens in Init is kept for those who subscribe later in it; output beyond that is not replayed.
@@ -43,12 +48,15 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Telemetry {
     json_logs: bool,
+    /// Of Managed Instances, which know the latest schema only.
+    managed: bool,
     /// Init is not over.
     open: bool,
     history: Vec<Event>,
     history_size: usize,
     subscribers: Vec<Kept>,
     function_output: Lines,
+    recorder: Option<Recorder>,
     /// New subscribers, for whom delivery is to be started.
     pub started: Vec<Arc<Subscriber>>,
 }
@@ -62,27 +70,54 @@ struct Kept {
 }
 
 impl Telemetry {
-    /// No subscribers yet. `json_logs` says that the function's log format is JSON.
-    pub fn new(json_logs: bool) -> Self {
+    /// No subscribers yet. `json_logs` says that the function's log format is JSON, `managed` that
+    /// the environment is one of Managed Instances.
+    pub fn new(json_logs: bool, managed: bool) -> Self {
         Self {
             json_logs,
+            managed,
             open: true,
             history: Vec::new(),
             history_size: 0,
             subscribers: Vec::new(),
             function_output: Lines::default(),
+            recorder: None,
             started: Vec::new(),
+        }
+    }
+
+    /// Keep everything from now on, for [`Self::take_recorded`].
+    pub fn record_everything(&mut self) {
+        self.recorder = Some(Recorder::default());
+    }
+
+    /// What was recorded since the last call.
+    pub fn take_recorded(&mut self) -> Vec<String> {
+        self.recorder.as_mut().map(Recorder::take).unwrap_or_default()
+    }
+
+    /// The extension called `name` gets `event`.
+    pub fn extension_event(&mut self, name: &str, event: &[u8], now: Instant) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.extension_event(name, event, wall(now));
+        }
+    }
+
+    /// The Shutdown phase begins.
+    pub fn shutdown(&mut self, reason: &str, now: Instant) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.shutdown(reason, wall(now));
         }
     }
 
     /// Whether anybody may ever learn of what happens now. After an Init without subscribers nobody does.
     pub fn is_wanted(&self) -> bool {
-        self.open || !self.subscribers.is_empty()
+        self.open || self.has_subscribers()
     }
 
     /// Whether somebody is told of everything.
     pub fn has_subscribers(&self) -> bool {
-        !self.subscribers.is_empty()
+        !self.subscribers.is_empty() || self.recorder.is_some()
     }
 
     /// `PUT` of the extension called `name`.
@@ -96,7 +131,7 @@ impl Telemetry {
         if !self.open {
             return Err(Refusal::Closed(api));
         }
-        let subscription = Subscription::parse(api, body)?;
+        let subscription = Subscription::parse(api, self.managed, body)?;
         let streams = subscription.streams;
         if let Some(index) = self.subscribers.iter().position(|kept| kept.subscriber.name == name) {
             let kept = &mut self.subscribers[index];
@@ -128,6 +163,9 @@ impl Telemetry {
         for kept in &self.subscribers {
             kept.subscriber.push(&event, now);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(&event);
+        }
         let size = event.size();
         let is_line = matches!(event.record, Record::Line { .. });
         if self.open && (!is_line || self.history_size + size <= HISTORY_LIMIT) {
@@ -154,8 +192,7 @@ impl Telemetry {
 
     /// One line of output.
     pub fn line(&mut self, origin: Origin, line: &str, now: Instant) {
-        let json = self.json_logs && origin == Origin::Function;
-        self.record(Record::Line { origin, text: line.to_owned(), json }, now);
+        self.record(Record::Line { origin, text: line.to_owned(), json: self.json_logs }, now);
     }
 
     /// Init is over. Nobody can subscribe any more, and a subscription that was not renewed after a reset ends.

@@ -148,7 +148,7 @@ fn a_registration_that_is_not_accepted_is_a_403_with_the_reason() {
     register(&environment, "{}");
     for (name, body, error_type, message) in [
         ("", "{}", "Extension.InvalidExtensionName", "Empty extension name"),
-        ("x", "", "InvalidRequestFormat", "EOF"),
+        ("x", "", "InvalidRequestFormat", "unexpected end of JSON input"),
         ("x", r#"{"events":["BOOM"]}"#, "Extension.InvalidEventType", "BOOM: ErrorInvalidEventType"),
         (
             "x",
@@ -218,6 +218,13 @@ fn an_error_needs_a_type() {
         let answer = ask(&environment, "POST", path, &[("Lambda-Extension-Identifier", &id)], "{}");
         let expected = document("Extension.MissingHeader", "Lambda-Extension-Function-Error-Type not found");
         assert_eq!(answer.error(), (403, expected.as_str()));
+        let stranger = "00000000-0000-4000-8000-000000000001";
+        let answer = ask(&environment, "POST", path, &[("Lambda-Extension-Identifier", stranger)], "{}");
+        assert_eq!(
+            answer.error(),
+            (403, expected.as_str()),
+            "it is missed before the identifier is looked up"
+        );
     }
 }
 
@@ -385,4 +392,153 @@ fn extensions_that_are_not_possible_are_refused() {
     assert_eq!(with(&["a/b"]).unwrap(), "'a/b' is no file name, as an extension's must be");
     let many = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"];
     assert_eq!(with(&many).unwrap(), "11 extensions, where a function can have 10");
+}
+
+// ---- HTTP -----------------------------------------------------------------------------------------------------------
+
+/// What comes back for bytes that are sent as they are, up to the end of the connection or `expected` answers.
+fn raw(environment: &ExecutionEnvironment, request: &str, expected: usize) -> (String, Client) {
+    let mut client = Client::new(environment);
+    client.stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    while text.matches("HTTP/1.").count() < expected || !(text.ends_with('}') || text.ends_with('\n')) {
+        let mut chunk = [0; 4096];
+        let length = client.stream.read(&mut chunk).unwrap();
+        assert!(length > 0, "the connection was closed: {text}");
+        text.push_str(std::str::from_utf8(&chunk[..length]).unwrap());
+    }
+    (text, client)
+}
+
+#[test]
+fn bodies_may_come_in_chunks() {
+    let environment = environment();
+    let head = "Host: x\r\nTransfer-Encoding: chunked\r\nLambda-Extension-Name: one\r\n";
+    let body = "7\r\n{\"event\r\n0e\r\ns\":[\"BOOM\"]}  \r\n0\r\n\r\n";
+    let (text, _) = raw(&environment, &format!("POST {REGISTER} HTTP/1.1\r\n{head}\r\n{body}"), 1);
+    assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("BOOM: ErrorInvalidEventType"), "{text}");
+    let body = "2\r\n{}\r\n0\r\n\r\n";
+    let (text, _) = raw(&environment, &format!("POST {REGISTER} HTTP/1.1\r\n{head}\r\n{body}"), 1);
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with('}'), "{text}");
+}
+
+#[test]
+fn an_older_client_is_served_and_left() {
+    let environment = environment();
+    let request =
+        format!("POST {REGISTER} HTTP/1.0\r\nLambda-Extension-Name: one\r\nContent-Length: 2\r\n\r\n{{}}");
+    let (text, mut client) = raw(&environment, &request, 1);
+    assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
+    assert_eq!(client.stream.read(&mut [0; 16]).unwrap(), 0, "it did not ask for more");
+}
+
+#[test]
+fn several_calls_share_a_connection_even_if_they_come_at_once() {
+    let environment = environment();
+    let register = format!(
+        "POST {REGISTER} HTTP/1.1\r\nHost: x\r\nLambda-Extension-Name: one\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    let (text, mut client) = raw(&environment, &format!("{register}{register}"), 2);
+    assert!(text.contains("HTTP/1.1 200 ") && text.contains("HTTP/1.1 403 "), "{text}");
+    let id = text.split("Lambda-Extension-Identifier: ").nth(1).unwrap()[..36].to_owned();
+    assert!(!text.contains("Connection: close"), "{text}");
+    let identifier = [("Lambda-Extension-Identifier", id.as_str())];
+    let kind = ("Lambda-Extension-Function-Error-Type", "Extension.Bad");
+    let reported = client.ask("POST", EXIT_ERROR, &[identifier[0], kind], "what is in it does not matter");
+    assert_eq!(reported.error(), (202, "{\"status\":\"OK\"}\n"));
+    let refused = client.ask("GET", EVENT_NEXT, &identifier, "");
+    assert!(refused.body.contains("State transition from ExitError to Ready failed for extension"));
+    let refused = client.ask("POST", INIT_ERROR, &[identifier[0], kind], "");
+    assert!(refused.body.contains("State transition from ExitError to InitError failed for extension"));
+    assert_eq!((refused.status, refused.header("Content-Type")), (403, Some("application/json")));
+}
+
+#[test]
+fn other_paths_are_not_found() {
+    let environment = environment();
+    for path in [
+        "/2020-01-01/extension",
+        "/2020-01-01/extension/",
+        "/2020-01-01/extension/register/",
+        "/2020-01-01/extension/event",
+        "/2020-01-01/extension/shutdown",
+        "/2020-01-02/extension/register",
+        "/2022-07-01/telemetry/x",
+        "/2020-08-16/logs",
+    ] {
+        for method in ["GET", "POST", "PUT"] {
+            let answer = ask(&environment, method, path, &[], "{}");
+            assert_eq!(answer.error(), (404, "404 page not found\n"), "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn where_extensions_are_off_nothing_is_found() {
+    let config = EnvironmentConfig { extensions_off: true, ..EnvironmentConfig::default() };
+    let environment = ExecutionEnvironment::new(config).unwrap();
+    for (method, path) in [
+        ("POST", REGISTER),
+        ("GET", EVENT_NEXT),
+        ("POST", INIT_ERROR),
+        ("POST", EXIT_ERROR),
+        ("PUT", TELEMETRY),
+        ("PUT", LOGS),
+    ] {
+        let headers = [("Lambda-Extension-Name", "one"), ("Lambda-Extension-Identifier", "no uuid")];
+        assert_eq!(ask(&environment, method, path, &headers, "{}").error(), (404, ""), "{path}");
+    }
+    let mut runtime = Client::new(&environment);
+    runtime.send("GET", NEXT, &[], "");
+    let invocation = invoke(&environment);
+    runtime.receive();
+    runtime.ask("POST", "/2018-06-01/runtime/invocation/the-id/response", &[], "42");
+    runtime.send("GET", NEXT, &[], "");
+    assert_eq!(invocation.recv_timeout(Duration::from_secs(10)).unwrap().answer.payload, "42");
+}
+
+#[test]
+fn ten_extensions_can_register() {
+    let environment = environment();
+    for number in 0..10 {
+        let name = number.to_string();
+        let answer = ask(&environment, "POST", REGISTER, &[("Lambda-Extension-Name", &name)], "{}");
+        assert_eq!(answer.status, 200);
+    }
+    let answer = ask(&environment, "POST", REGISTER, &[("Lambda-Extension-Name", "one more")], "{}");
+    let expected = document("Extension.TooManyExtensions", "Extension limit (10) reached");
+    assert_eq!(answer.error(), (403, expected.as_str()));
+}
+
+#[test]
+fn what_is_too_large_is_said_to_be() {
+    let environment = environment();
+    let id = register(&environment, "{}");
+    let large = " ".repeat(6 * 1024 * 1024 + 200) + "{}";
+    for (method, path, header) in [
+        ("POST", REGISTER, ("Lambda-Extension-Name", "large")),
+        ("PUT", TELEMETRY, ("Lambda-Extension-Identifier", id.as_str())),
+    ] {
+        let answer = ask(&environment, method, path, &[header], &large);
+        assert_eq!(answer.status, 413, "{path}");
+        assert!(answer.body.contains("RequestEntityTooLarge"), "{}", answer.body);
+    }
+}
+
+#[test]
+fn a_sink_that_hangs_does_not_keep_the_last_batch_from_another() {
+    let environment = environment();
+    let sinks = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    for (name, sink) in ["hangs", "works"].into_iter().zip(&sinks) {
+        let answer = ask(&environment, "POST", REGISTER, &[("Lambda-Extension-Name", name)], "{}");
+        let identifier =
+            [("Lambda-Extension-Identifier", answer.header("Lambda-Extension-Identifier").unwrap())];
+        // Longer than the test: only the end of the environment sends it.
+        let body = subscription(sink.local_addr().unwrap().port()).replace(":25}", ":30000}");
+        assert_eq!(ask(&environment, "PUT", TELEMETRY, &identifier, &body).status, 200);
+    }
+    let closing = environment.clone();
+    let closed = std::thread::spawn(move || closing.close());
+    assert_eq!(batch(&sinks[1]), ["platform.telemetrySubscription"; 2]);
+    closed.join().unwrap();
 }

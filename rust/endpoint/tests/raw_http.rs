@@ -7,7 +7,9 @@ use std::net::TcpStream;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use caloric_endpoint::{EnvironmentConfig, ExecutionEnvironment, InvocationRequest, InvokeResult};
+use caloric_endpoint::{
+    EndpointError, EnvironmentConfig, ExecutionEnvironment, InvocationRequest, InvokeResult, VirtualClock,
+};
 
 const LIMIT: usize = 6 * 1024 * 1024 + 100;
 const NEXT: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -486,6 +488,25 @@ fn an_unknown_response_mode_is_400_and_fails_the_invocation() {
 }
 
 #[test]
+fn a_connection_goes_on_after_a_request_that_leads_nowhere_though_its_body_comes_late() {
+    let environment = environment();
+    let mut client = Client::new(&environment);
+    for (request, status) in [
+        ("POST /2018-06-01/runtime/nothing", 404),
+        ("POST /2018-06-01/runtime/restore/error", 404),
+        ("POST /2018-06-01/runtime/invocation/next", 405),
+        ("PUT /2018-06-01/runtime/invocation/the-id/response", 405),
+        ("PUT /2020-01-01/extension/register", 405),
+        ("POST /2022-07-01/telemetry", 405),
+    ] {
+        client.send(format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"));
+        assert!(client.silent_for(Duration::from_millis(20)), "{request}");
+        assert_eq!(client.ask("{}").status, status, "{request}");
+        assert_eq!(client.ask("GET /2018-06-01/ping HTTP/1.1\r\nHost: x\r\n\r\n").text(), "pong");
+    }
+}
+
+#[test]
 fn malformed_error_bodies_are_forwarded_as_they_are() {
     let environment = environment();
     let (mut client, receiver) = running(&environment);
@@ -516,14 +537,17 @@ fn the_x_ray_cause_is_taken_out_of_the_body_that_carries_it() {
 }
 
 #[test]
-fn an_init_error_is_accepted_once_and_ends_everything() {
+fn an_init_error_is_accepted_once_in_each_init_and_ends_everything() {
     let environment = environment();
     let receiver = invoke(&environment, "{}");
     let mut client = Client::new(&environment);
     let path = "/2018-06-01/runtime/init/error";
     let kind = "Lambda-Runtime-Function-Error-Type: Runtime.NoSuchHandler\r\n";
-    let accepted = client.ask(post(path, kind, "boom"));
-    assert_eq!((accepted.status, accepted.text()), (202, ACCEPTED));
+    // The second one is that of the init within the invocation.
+    for body in ["first", "boom"] {
+        let accepted = client.ask(post(path, kind, body));
+        assert_eq!((accepted.status, accepted.text()), (202, ACCEPTED));
+    }
     let result = result(&receiver);
     assert_eq!(result.answer.payload, "boom");
     assert_eq!(result.answer.content_type, "application/octet-stream", "it is no JSON");
@@ -729,4 +753,218 @@ fn calls_out_of_order_around_a_restore_are_refused_with_the_states() {
     assert_eq!(result.error_type.as_deref(), Some("Runtime.AfterRestoreError"));
     refused(&other.ask(NEXT), "RuntimeRestoreErrorState", "Ready");
     refused(&other.ask(restore_error("{}")), "RuntimeRestoreErrorState", "RuntimeRestoreErrorState");
+}
+
+// ---- a virtual clock ------------------------------------------------------------------------------------------------
+
+const LONG: Duration = Duration::from_secs(900);
+
+fn with_clock(clock: &VirtualClock) -> ExecutionEnvironment {
+    let config =
+        EnvironmentConfig { timeout: LONG, clock: Some(clock.clone()), ..EnvironmentConfig::default() };
+    ExecutionEnvironment::new(config).unwrap()
+}
+
+fn number(answer: &Answer, header: &str) -> u64 {
+    answer.header(header).unwrap().parse().unwrap()
+}
+
+#[test]
+fn environments_on_one_clock_time_out_together_before_the_advance_returns() {
+    let clock = VirtualClock::new();
+    let environments = [with_clock(&clock), with_clock(&clock)];
+    let running: Vec<_> = environments.iter().map(running).collect();
+    clock.advance(LONG / 2).unwrap();
+    assert!(running.iter().all(|(_, receiver)| receiver.try_recv().is_err()));
+    clock.advance(LONG / 2).unwrap();
+    for (_, receiver) in &running {
+        let result = receiver.try_recv().expect("it is over");
+        assert_eq!(result.failure_type().unwrap(), "Sandbox.Timedout");
+        assert_eq!(result.duration, LONG);
+    }
+    assert_eq!(clock.advanced(), LONG);
+    assert!(clock.elapsed() >= LONG);
+}
+
+#[test]
+fn the_timer_goes_by_the_clock() {
+    let clock = VirtualClock::new();
+    let environment = with_clock(&clock);
+    clock.advance(LONG).unwrap();
+    let (_client, receiver) = running(&environment);
+    // What is left comes by itself.
+    clock.advance(LONG.checked_sub(Duration::from_millis(20)).unwrap()).unwrap();
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Sandbox.Timedout");
+}
+
+#[test]
+fn the_deadline_is_real_and_calorics_own_is_the_clocks() {
+    let clock = VirtualClock::new();
+    let environment = with_clock(&clock);
+    clock.advance(LONG).unwrap();
+    let file = environment.clock_file().unwrap().expect("it has a clock");
+    let told = || std::fs::read_to_string(&file).unwrap().parse::<u64>().unwrap();
+    assert_eq!(told(), 900_000_000_000);
+    let _receiver = invoke(&environment, "{}");
+    let mut client = Client::new(&environment);
+    let answer = client.ask(NEXT);
+    let (real, shown) =
+        (number(&answer, "lambda-runtime-deadline-ms"), number(&answer, "caloric-deadline-ms"));
+    let unix_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    assert!(u64::try_from(unix_ms).unwrap() + 900_000 >= real && real + 1000 > shown - 900_000);
+    assert!((899_000..901_000).contains(&(shown - real)), "{real} {shown}");
+    clock.advance(Duration::from_millis(1)).unwrap();
+    assert_eq!(told(), 900_001_000_000);
+    let again = client.ask(NEXT);
+    let once_more = number(&again, "caloric-deadline-ms");
+    assert!(
+        (shown - 1000..shown + 1000).contains(&once_more),
+        "the first delivery counts: {shown} {once_more}"
+    );
+    environment.close();
+    assert!(!file.exists());
+    clock.advance(LONG).expect("a closed environment needs no time");
+}
+
+#[test]
+fn without_a_clock_there_is_no_file_and_no_header() {
+    let environment = environment();
+    assert!(environment.clock_file().unwrap().is_none());
+    let _receiver = invoke(&environment, "{}");
+    assert_eq!(Client::new(&environment).ask(NEXT).header("caloric-deadline-ms"), None);
+}
+
+#[test]
+fn waiting_for_an_invocation_to_be_handed_out_ends_when_it_is() {
+    let environment = environment();
+    assert!(!environment.wait_until_handed_out(1, Some(Duration::ZERO)));
+    let waiting = environment.clone();
+    let waiter = std::thread::spawn(move || waiting.wait_until_handed_out(1, None));
+    let (_client, _receiver) = running(&environment);
+    assert!(waiter.join().unwrap());
+    let waiting = environment.clone();
+    let waiter = std::thread::spawn(move || waiting.wait_until_handed_out(2, None));
+    environment.close();
+    assert!(!waiter.join().unwrap());
+}
+
+#[test]
+fn a_clock_does_not_go_further_than_time_can_be_written() {
+    let clock = VirtualClock::new();
+    clock.advance(Duration::from_secs(3_000_000_000)).unwrap();
+    let refused = clock.advance(Duration::from_secs(3_000_000_000));
+    assert!(matches!(refused, Err(EndpointError::TooFar)), "{refused:?}");
+    assert!(matches!(clock.advance(Duration::MAX), Err(EndpointError::TooFar)));
+    assert_eq!(clock.advanced(), Duration::from_secs(3_000_000_000));
+}
+
+// ---- a runtime that is started by hand ------------------------------------------------------------------------------
+
+fn by_hand() -> ExecutionEnvironment {
+    let config = EnvironmentConfig { by_hand: true, freeze: false, ..EnvironmentConfig::default() };
+    ExecutionEnvironment::new(config).unwrap()
+}
+
+const INIT_ERROR: &str =
+    "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+
+#[test]
+fn an_invocation_waits_for_a_runtime_and_none_is_asked_for() {
+    let environment = by_hand();
+    let receiver = invoke(&environment, "1");
+    assert!(!environment.wait_for_start(Some(Duration::from_millis(20))));
+    let mut client = Client::new(&environment);
+    assert_eq!(client.ask(NEXT).text(), "1");
+    client.send(response("", "2"));
+    client.send(NEXT);
+    let result = result(&receiver);
+    assert_eq!((result.answer.payload.as_ref(), result.init_duration), (&b"2"[..], None));
+}
+
+#[test]
+fn a_runtime_may_come_when_the_last_one_has_gone() {
+    let environment = by_hand();
+    for _ in 0..3 {
+        let mut client = Client::new(&environment);
+        client.send(NEXT);
+        let receiver = invoke(&environment, "1");
+        assert_eq!(client.receive().text(), "1");
+        client.send(response("", "2"));
+        client.receive();
+        // It goes without asking for more.
+        drop(client);
+        assert_eq!(result(&receiver).answer.payload, "2");
+    }
+}
+
+#[test]
+fn an_invocation_that_a_runtime_left_behind_fails_when_the_next_one_comes() {
+    let environment = by_hand();
+    let (client, receiver) = running(&environment);
+    drop(client);
+    let waiting = invoke_with(&environment, InvocationRequest { event: "2".into(), ..Default::default() });
+    let mut client = Client::new(&environment);
+    // It gets what waits, and not the event that its predecessor had.
+    assert_eq!(client.ask(NEXT).text(), "2");
+    let result = result(&receiver);
+    assert_eq!(result.failure_type().unwrap(), "Runtime.ExitError");
+    let message = "RequestId: the-id Error: Runtime closed its connections";
+    assert!(String::from_utf8_lossy(&result.answer.payload).contains(message), "{:?}", result.answer.payload);
+    assert!(waiting.try_recv().is_err());
+}
+
+#[test]
+fn a_runtime_that_makes_a_connection_for_each_request_is_one_runtime() {
+    let environment = by_hand();
+    let (client, receiver) = running(&environment);
+    drop(client);
+    assert_eq!(Client::new(&environment).ask(response("", "2")).status, 202);
+    assert_eq!(result(&receiver).answer.payload, "2");
+    let receiver = invoke(&environment, "3");
+    assert_eq!(Client::new(&environment).ask(NEXT).text(), "3");
+    assert_eq!(Client::new(&environment).ask(response("", "4")).status, 202);
+    assert_eq!(result(&receiver).answer.payload, "4");
+}
+
+#[test]
+fn the_failed_init_of_a_runtime_is_not_held_against_the_next() {
+    let environment = by_hand();
+    assert_eq!(Client::new(&environment).ask(INIT_ERROR).status, 202);
+    let receiver = invoke(&environment, "1");
+    // Nor against an invocation that waits.
+    assert_eq!(Client::new(&environment).ask(INIT_ERROR).status, 202);
+    assert!(receiver.try_recv().is_err());
+    let mut client = Client::new(&environment);
+    assert_eq!(client.ask(NEXT).text(), "1");
+    drop(client);
+    // A new one reports a failed init in place of asking for an event.
+    assert_eq!(Client::new(&environment).ask(INIT_ERROR).status, 202);
+    assert_eq!(result(&receiver).failure_type().unwrap(), "Runtime.ExitError");
+}
+
+#[test]
+fn a_runtime_that_answers_while_another_connection_is_open_is_no_new_one() {
+    let environment = by_hand();
+    let (mut first, receiver) = running(&environment);
+    let mut second = Client::new(&environment);
+    assert_eq!(second.ask(NEXT).text(), "{}", "the same event again, as everywhere");
+    assert_eq!(first.ask(response("", "2")).status, 202);
+    second.send(NEXT);
+    assert_eq!(result(&receiver).answer.payload, "2");
+}
+
+#[test]
+fn without_limits_a_time_limit_is_only_told() {
+    let clock = VirtualClock::new();
+    let config =
+        EnvironmentConfig { limits: false, clock: Some(clock.clone()), ..EnvironmentConfig::default() };
+    let environment = ExecutionEnvironment::new(config).unwrap();
+    let (mut client, receiver) = running(&environment);
+    clock.advance(LONG).unwrap();
+    assert!(receiver.try_recv().is_err());
+    assert_eq!(client.ask(response("", "2")).status, 202);
+    client.send(NEXT);
+    let result = result(&receiver);
+    assert_eq!(result.answer.payload, "2");
+    assert!(result.duration >= LONG);
 }

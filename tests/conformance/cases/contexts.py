@@ -225,8 +225,16 @@ _OBJECT: list[Case] = [
     _looks(
         "names of classes", "[type(x).__name__ for x in (context, context.identity, context.client_context)]"
     ),
-    _looks("public names in dir()", "[n for n in dir(context) if not n.startswith('_')]"),
-    _looks("public names of the class", "sorted(n for n in dir(type(context)) if not n.startswith('_'))"),
+    _looks(
+        "public names in dir()",
+        "[n for n in dir(context) if not n.startswith('_')]",
+        differs=("context-additions",),
+    ),
+    _looks(
+        "public names of the class",
+        "sorted(n for n in dir(type(context)) if not n.startswith('_'))",
+        differs=("context-additions",),
+    ),
     _looks("bases of its class", "[c.__name__ for c in type(context).__mro__]"),
     _looks("setting an attribute", "setattr(context, 'mine', 7) or [context.mine, 'mine' in vars(context)]"),
     _looks(

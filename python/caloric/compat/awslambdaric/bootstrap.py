@@ -9,8 +9,9 @@ import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from caloric import compat, error_report, log_sink, runtime
+from caloric import answers, compat, error_report, log_sink, runtime
 from caloric._rust import decode_json
+from caloric.compat import loop
 from caloric.errors import InitializationError
 from caloric.log_sink import FramedTelemetryLogSink, StandardLogSink
 from caloric.logs import LambdaLoggerHandler, LambdaLoggerHandlerWithFrameType
@@ -81,6 +82,7 @@ def handle_event_request(
     invocation_id: str | None = None,
 ) -> None:
     """Call the handler and post its result, or log and post its error."""
+    loop.note_context(None)
 
     def outcome() -> object:
         # In the peer's order: a context that cannot be made is reported even if the event is broken too.
@@ -92,6 +94,7 @@ def handle_event_request(
             invoked_function_arn,
             tenant_id,
         )
+        loop.note_context(context)
         event = lambda_runtime_client.marshaller.unmarshal_request(event_body, content_type)
         return request_handler(event, context)
 
@@ -106,20 +109,41 @@ def answer(
     invocation_id: str | None,
 ) -> None:
     """Post what `outcome` returns, or log and post what it raises. Caloric's own: the second half of
-    `handle_event_request`.
+    `handle_event_request`, and what awslambdaric's handlers cannot do.
     """
+    failure: Exception | None = None
+    document: dict[str, Any] = {}
+    cause: dict[str, Any] = {}
+    marshalled: tuple[Any, str] | None = None
+    result: Any = None
     try:
-        result, content_type = lambda_runtime_client.marshaller.marshal_response(outcome())
+        result = answers.awaited(outcome())
+        if not answers.is_for_python(result, loop.called_with()[1]):
+            marshalled = lambda_runtime_client.marshaller.marshal_response(result)
     except FaultException as fault:
+        failure = fault
         document = make_error(fault.msg, fault.exception_type, fault.trace, invoke_id)
         cause = make_xray_fault("LambdaValidationError", fault.msg, _working_directory(), [])
     except Exception as error:
-        document, cause = _describe(error, invoke_id)
-    else:
-        lambda_runtime_client.post_invocation_result(invoke_id, result, content_type, invocation_id)
+        failure = error
+        if not answers.has_begun(loop.called_with()[1]):
+            document, cause = _describe(error, invoke_id)
+    if marshalled is not None:
+        ending = loop.after_invoke(result, None, invoke_id)
+        lambda_runtime_client.post_invocation_result(invoke_id, *marshalled, invocation_id)
+    elif not document:
+        # A stream, or a response that is no data.
+        client = lambda_runtime_client._client
+        answers.answer(client, invoke_id, invocation_id, result, failure, loop.called_with())
         return
-    log_error(document, log_sink)
-    lambda_runtime_client.post_invocation_error(invoke_id, to_json(document), to_json(cause), invocation_id)
+    else:
+        log_error(document, log_sink)
+        answer, xray_cause = to_json(document), to_json(cause)
+        ending = loop.after_invoke(None, failure, invoke_id)
+        lambda_runtime_client.post_invocation_error(invoke_id, answer, xray_cause, invocation_id)
+    if ending is not None:
+        raise ending
+    answers.work_after(loop.called_with()[1])
 
 
 def _describe(error: Exception, invoke_id: str) -> tuple[dict[str, Any], dict[str, Any]]:

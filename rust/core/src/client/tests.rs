@@ -1,14 +1,18 @@
 use super::*;
+use crate::http1::MAX_RESPONSE_HEAD;
 use crate::memory::{Event, Memory, NoWait, Script};
 
-const INVOCATION: &[u8] = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id-1\r\nLambda-Runtime-Deadline-Ms: 1700000000123\r\n\
+pub(super) const INVOCATION: &[u8] = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id-1\r\nLambda-Runtime-Deadline-Ms: 1700000000123\r\n\
 Content-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
-const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id-2\r\nLambda-Runtime-Deadline-Ms: 1700000000999\r\n\
+pub(super) const SECOND: &[u8] = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: id-2\r\nLambda-Runtime-Deadline-Ms: 1700000000999\r\n\
 Content-Length: 4\r\n\r\nnull";
-const ACCEPTED: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n";
-const GET: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nUser-Agent: caloric/test\r\n\r\n";
+pub(super) const ACCEPTED: &[u8] =
+    b"HTTP/1.1 202 Accepted\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n";
+pub(super) const GET: &str = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nUser-Agent: caloric/test\r\n\r\n";
 
-fn client(scripts: impl IntoIterator<Item = Script>) -> (Client<Memory>, impl Fn() -> Vec<String>) {
+pub(super) fn client(
+    scripts: impl IntoIterator<Item = Script>,
+) -> (Client<Memory>, impl Fn() -> Vec<String>) {
     let memory = Memory::new(scripts);
     let sent = memory.sent();
     let sent = move || {
@@ -26,7 +30,7 @@ fn joined(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-fn status(line: &str) -> Vec<u8> {
+pub(super) fn status(line: &str) -> Vec<u8> {
     format!("HTTP/1.1 {line}\r\nContent-Length: 2\r\n\r\n{{}}").into_bytes()
 }
 
@@ -360,6 +364,8 @@ fn a_missing_or_malformed_deadline_is_told_when_it_is_asked_for() {
         Err(Error::InvalidDeadline { value, .. }) if value == "soon"
     ));
     assert_eq!(invocation("lambda-runtime-deadline-ms: 17\r\n").deadline_ms().unwrap(), 17);
+    let virtual_clock = "Caloric-Deadline-Ms: 18\r\nLambda-Runtime-Deadline-Ms: 17\r\n";
+    assert_eq!(invocation(virtual_clock).deadline_ms().unwrap(), 18);
 }
 
 #[test]

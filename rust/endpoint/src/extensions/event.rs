@@ -18,6 +18,9 @@ pub enum ShutdownReason {
 }
 
 impl ShutdownReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Spindown, Self::Timeout, Self::Failure];
+
     /// The value of `shutdownReason`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,14 +68,18 @@ impl Event {
 pub(super) fn requested(body: &[u8]) -> Result<Vec<String>, Refusal> {
     if body.is_empty() {
         // The words of Go's decoder.
-        return Err(Refusal::Format("EOF".to_owned()));
+        return Err(Refusal::Format("unexpected end of JSON input".to_owned()));
     }
     let document = JsonValue::parse(body, false).map_err(|error| Refusal::Format(error.description(body)))?;
-    let JsonValue::Object(members) = document else {
-        return Err(Refusal::Format("the body is not a JSON object".to_owned()));
+    let members = match document {
+        JsonValue::Object(members) => members,
+        // As in Go: nothing is asked for.
+        JsonValue::Null => return Ok(Vec::new()),
+        _ => return Err(Refusal::Format("the body is not a JSON object".to_owned())),
     };
-    // The last of several wins, as in Go.
-    let member = |name| members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value);
+    // Go's decoder ignores the case of names, and the last of several wins.
+    let member =
+        |name| members.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     if let Some(keys) = member("configurationKeys").filter(|value| **value != JsonValue::Null) {
         let JsonValue::Array(keys) = keys else {
             return Err(Refusal::Format("configurationKeys is not an array".to_owned()));

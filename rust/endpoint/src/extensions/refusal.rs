@@ -13,6 +13,8 @@ pub enum Refusal {
     UnknownEvent(String),
     /// Internal extensions are told of the end by a signal to their process.
     ShutdownNotSupported,
+    /// On Managed Instances internal extensions are told nothing.
+    NoEventsForInternal,
     /// The runtime has polled.
     RegistrationClosed,
     /// There are as many as there may be.
@@ -46,7 +48,9 @@ impl Refusal {
         match self {
             Self::EmptyName => "Extension.InvalidExtensionName",
             Self::Format(_) => "InvalidRequestFormat",
-            Self::UnknownEvent(_) | Self::ShutdownNotSupported => "Extension.InvalidEventType",
+            Self::UnknownEvent(_) | Self::ShutdownNotSupported | Self::NoEventsForInternal => {
+                "Extension.InvalidEventType"
+            }
             Self::RegistrationClosed => "Extension.RegistrationClosed",
             Self::TooMany => "Extension.TooManyExtensions",
             Self::NameTaken | Self::Transition { .. } => "Extension.InvalidExtensionState",
@@ -66,6 +70,7 @@ impl Refusal {
             Self::ShutdownNotSupported => {
                 "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension".to_owned()
             }
+            Self::NoEventsForInternal => "No events allowed for internal extensions".to_owned(),
             Self::RegistrationClosed => "Extension registration closed already".to_owned(),
             Self::TooMany => format!("Extension limit ({MAX_EXTENSIONS}) reached"),
             Self::NameTaken => "Extension with this name already registered".to_owned(),

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use caloric_core::protocol;
@@ -19,9 +18,7 @@ use crate::error_document::push_json_string;
 use crate::http_connection::Client;
 use crate::identifiers;
 use crate::invocation::JSON;
-use crate::runtime_api::{
-    Answered, accepted, discard, error, json, method_not_allowed, read_whole, truncated,
-};
+use crate::runtime_api::{Answered, accepted, discard, error, json, method_not_allowed, read_whole};
 
 const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
 const EVENT_IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-event-identifier");
@@ -45,8 +42,8 @@ pub async fn route(
         protocol::EXTENSION_EXIT_ERROR_PATH if post => {
             report(request, ReportedError::Exit, shared, owner).await
         }
-        protocol::EXTENSION_NEXT_PATH => method_not_allowed("GET"),
-        _ => method_not_allowed("POST"),
+        protocol::EXTENSION_NEXT_PATH => method_not_allowed(request, "GET").await,
+        _ => method_not_allowed(request, "POST").await,
     }
 }
 
@@ -65,11 +62,15 @@ async fn register(request: Request<Incoming>, shared: &Shared, owner: &Connectio
     let (head, body) = request.into_parts();
     let name = text(&head.headers, protocol::EXTENSION_NAME);
     let features = text(&head.headers, protocol::EXTENSION_ACCEPT_FEATURE);
-    let Some(body) = read_whole(body).await else { return truncated() };
+    let body = match read_whole(body).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
     let registered = shared.with(|machine| {
-        machine.with_extensions(|lifecycle| {
-            let id = lifecycle.register_extension(&name, &body, Instant::now())?;
-            Ok((id, lifecycle.is_external(id)))
+        machine.with_extensions(|machine| {
+            let sandbox = machine.sandbox();
+            let id = sandbox.register_extension(&name, &body)?;
+            Ok((id, sandbox.is_external(id)))
         })
     });
     let (id, external) = match registered {
@@ -133,9 +134,8 @@ impl Future for NextEvent<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (id, poller) = (self.id, self.poller);
         let looked = self.shared.with(|machine| {
-            machine.with_extensions(|lifecycle| {
-                lifecycle.poll_event(id, poller, context.waker(), Instant::now())
-            })
+            machine
+                .with_extensions(|machine| machine.poll_event(id, poller, context.waker(), self.shared.now()))
         });
         self.parked = false;
         match looked {
@@ -154,7 +154,7 @@ impl Drop for NextEvent<'_> {
     fn drop(&mut self) {
         if self.parked {
             self.shared.with(|machine| {
-                machine.with_extensions(|lifecycle| lifecycle.abandon_event_poll(self.id, self.poller))
+                machine.with_extensions(|machine| machine.sandbox().abandon_event_poll(self.id, self.poller))
             });
         }
     }
@@ -170,14 +170,16 @@ async fn report(
     // What is in the body is for people; the platform does not look into it.
     discard(body).await;
     let reported = identify(&head.headers, shared, owner).map(|id| {
-        let id = id?;
         let error_type = text(&head.headers, protocol::EXTENSION_ERROR_TYPE);
-        if error_type.is_empty() {
+        if error_type.is_empty() && matches!(id, Ok(_) | Err(Refusal::UnknownExtension(_))) {
             return Err(Refusal::MissingErrorType);
         }
+        let id = id?;
         shared
             .with(|machine| {
-                machine.with_extensions(|lifecycle| lifecycle.report_extension_error(id, kind, &error_type))
+                machine.with_extensions(|machine| {
+                    machine.sandbox().report_extension_error(id, kind, &error_type)
+                })
             })
             .unwrap_or(Err(Refusal::UnknownIdentifier))
     });
@@ -198,16 +200,16 @@ pub fn identify(
     owner: &ConnectionOwner,
 ) -> Option<Result<Uuid, Refusal>> {
     shared.with(|machine| {
-        machine.with_extensions(|lifecycle| {
+        machine.with_extensions(|machine| {
             let text = text(headers, protocol::EXTENSION_IDENTIFIER);
             if text.is_empty() {
                 return Err(Refusal::MissingIdentifier);
             }
             let id = Uuid::parse_str(&text).map_err(|_| Refusal::InvalidIdentifier)?;
-            if !lifecycle.is_registered(id) {
+            if !machine.sandbox().is_registered(id) {
                 return Err(Refusal::UnknownExtension(id.to_string()));
             }
-            owner.set(owner_of(lifecycle.is_external(id)));
+            owner.set(owner_of(machine.sandbox().is_external(id)));
             Ok(id)
         })
     })

@@ -10,7 +10,7 @@ const INVOKE: &[u8] = br#"{"events":["INVOKE"]}"#;
 const NOTHING: &[u8] = b"{}";
 
 fn extensions(external: &[&str]) -> Extensions {
-    Extensions::new(external.iter().map(|name| (*name).to_owned()).collect())
+    Extensions::new(external.iter().map(|name| (*name).to_owned()).collect(), false)
 }
 
 fn poll(extensions: &mut Extensions, id: Uuid, poller: u64) -> EventPoll {
@@ -130,7 +130,7 @@ fn errors_are_reported_once_and_at_their_time() {
                 assert_eq!(state(&extensions, "ext"), to);
                 let expected = if from == to { "Extension.Bad" } else { "Extension.Other" };
                 assert_eq!(extensions.find(id).unwrap().error_type(), Some(expected), "the first one counts");
-                assert_eq!(extensions.fatal_error(), kind.fatal());
+                assert_eq!(extensions.fatal_error("Extension.Crash"), kind.fatal());
             } else {
                 assert_eq!(reported, Err(transition(from, to, &id)), "{kind:?} in {from:?}");
                 assert_eq!(state(&extensions, "ext"), from);
@@ -141,7 +141,7 @@ fn errors_are_reported_once_and_at_their_time() {
 
 #[test]
 fn a_process_that_ends_without_a_report_is_a_crash() {
-    assert_eq!(in_state(S::Running).0.fatal_error(), "Extension.Crash");
+    assert_eq!(in_state(S::Running).0.fatal_error("Extension.Crash"), "Extension.Crash");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn the_first_fatal_error_is_kept() {
     let (a, b) = (extensions.register("a", NOTHING).unwrap(), extensions.register("b", NOTHING).unwrap());
     extensions.report_error(a, ReportedError::Exit, "A.A").unwrap();
     extensions.report_error(b, ReportedError::Init, "B.B").unwrap();
-    assert_eq!(extensions.fatal_error(), "Extension.ExitError");
+    assert_eq!(extensions.fatal_error("Extension.Crash"), "Extension.ExitError");
 }
 
 #[test]
@@ -201,14 +201,15 @@ fn events_are_a_set_of_known_names() {
     let unknown = |name: &str| Err(Refusal::UnknownEvent(name.to_owned()));
     assert_eq!(extensions.register("ext", br#"{"events":["invoke"]}"#), unknown("invoke"));
     assert_eq!(extensions.register("ext", br#"{"events":["INVOKE",""]}"#), unknown(""));
-    let id = extensions.register("ext", br#"{"events":["SHUTDOWN","SHUTDOWN"],"more":{}}"#).unwrap();
+    let id = extensions.register("ext", br#"{"Events":["SHUTDOWN","SHUTDOWN"],"more":{}}"#).unwrap();
     let subscribed = extensions.find(id).unwrap().subscribed();
     assert_eq!(subscribed.names().collect::<Vec<_>>(), ["SHUTDOWN"]);
 }
 
 #[test]
 fn no_events_can_be_asked_for_in_several_ways() {
-    let bodies = ["{}", r#"{"events":[]}"#, r#"{"events":null}"#, r#"{"configurationKeys":[],"events":[]}"#];
+    let bodies =
+        ["null", "{}", r#"{"events":[]}"#, r#"{"events":null}"#, r#"{"configurationKeys":[],"events":[]}"#];
     let mut extensions = extensions(&[]);
     for body in bodies {
         let id = extensions.register(body, body.as_bytes()).unwrap();
@@ -220,11 +221,12 @@ fn no_events_can_be_asked_for_in_several_ways() {
 fn a_body_that_cannot_be_understood_is_refused_with_the_reason() {
     let keys = "configurationKeys are deprecated; use environment variables instead";
     for (body, reason) in [
-        ("", "EOF"),
+        ("", "unexpected end of JSON input"),
         ("[]", "the body is not a JSON object"),
         (r#"{"events":"INVOKE"}"#, "events is not an array"),
         (r#"{"events":[1]}"#, "events holds something that is not a string"),
         (r#"{"configurationKeys":["a"]}"#, keys),
+        (r#"{"ConfigurationKeys":["a"]}"#, keys),
         (r#"{"configurationKeys":"a"}"#, "configurationKeys is not an array"),
     ] {
         let refusal = extensions(&[]).register("x", body.as_bytes());
@@ -246,7 +248,11 @@ fn identifiers_are_void_after_a_reset() {
     assert_eq!(refused(poll(&mut extensions, id, 1)), unknown);
     let reported = extensions.report_error(id, ReportedError::Exit, "A.B");
     assert_eq!(reported, Err(Refusal::UnknownIdentifier));
-    assert_eq!(extensions.fatal_error(), "Extension.Crash", "nothing was reported in this generation");
+    assert_eq!(
+        extensions.fatal_error("Extension.Crash"),
+        "Extension.Crash",
+        "nothing was reported in this generation"
+    );
     assert_ne!(extensions.register("ext", BOTH).unwrap(), id);
 }
 

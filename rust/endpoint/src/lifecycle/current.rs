@@ -5,9 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use super::processes::ProcessSlot;
+use super::Lifecycle;
 use super::runtime_calls::{Delivery, Posted, Refusal, RuntimeState};
-use super::{Effects, Lifecycle};
 use crate::environment::EnvironmentConfig;
 use crate::error_document::{self, ErrorDocument};
 use crate::identifiers;
@@ -16,6 +15,7 @@ use crate::invocation::{
 };
 use crate::log_capture::LogCapture;
 use crate::platform_log::{self, Report};
+use crate::sandbox::Effects;
 
 /// A successful init that no invocation has reported yet.
 #[derive(Debug, Clone, Copy)]
@@ -49,11 +49,19 @@ pub(crate) struct Current {
     pub(crate) attempt: u64,
     pub(crate) invocation_id: HeaderValue,
     pub(crate) deadline_ms: u64,
-    /// `None` if the event never reaches a runtime, because init failed.
+    /// When its Duration began: with its delivery, or with the init that is run again for it. `None` if there was
+    /// neither.
+    pub(crate) began: Option<Instant>,
+    /// `None` until the event reaches a runtime, and for good if init fails.
     pub(crate) delivered: Option<Instant>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) paused: bool,
+    /// The init before it, which it reports.
     pub(crate) fresh: Option<FreshInit>,
+    /// The init within it (`suppressed_init`), which is part of its Duration.
+    pub(crate) suppressed_init: Option<FreshInit>,
+    /// How long it waited for an init that failed, and for the end of that.
+    pub(crate) failed_init: Option<Duration>,
     pub(crate) restored: Option<Duration>,
     pub(crate) answer: Option<Answer>,
     /// When the head of the answer came.
@@ -61,6 +69,8 @@ pub(crate) struct Current {
     pub(crate) answered: Option<Instant>,
     /// When the runtime polled again; extensions may still be at work then.
     pub(crate) runtime_done: Option<Instant>,
+    /// Telemetry was told of its start.
+    pub(crate) start_told: bool,
     /// Extensions work on it, too.
     pub(crate) extended: bool,
     /// The platform's own complaint about the answer.
@@ -70,29 +80,39 @@ pub(crate) struct Current {
 }
 
 impl Lifecycle {
-    pub(super) fn deliver(&mut self, invocation: Invocation, now: Instant) -> Delivery {
+    /// The next invocation goes to the runtime, if one waits: the one for which init was run again, or the first in the
+    /// queue.
+    pub(super) fn deliver(&mut self, now: Instant) -> Option<Delivery> {
+        let mut current = if self.awaits_delivery() { self.current.take() } else { None };
+        if current.is_none() {
+            let invocation = self.queue.pop_front()?;
+            self.sandbox.drain_log(now);
+            let (fresh, restored) = (self.fresh.take(), self.restored.take());
+            if fresh.is_none() && restored.is_none() {
+                self.sandbox.log.begin();
+            }
+            self.attempts += 1;
+            self.sandbox.arm(now + invocation.timeout);
+            let limited = self.sandbox.config.limits;
+            current = Some(Current::new(invocation, self.attempts, fresh, restored, limited, now));
+        }
+        let mut current = current?;
         self.stalled = None;
         self.thaw();
         self.watch_memory(now);
-        self.drain_log(now);
-        let (fresh, restored) = (self.fresh.take(), self.restored.take());
-        if fresh.is_none() && restored.is_none() {
-            self.log.begin();
+        self.sandbox.drain_log(now);
+        if !current.invocation.quiet {
+            let request_id = &current.invocation.request_id;
+            let line = platform_log::start_line(request_id, &self.sandbox.config.function_version);
+            self.sandbox.log.write_lines(&line);
         }
-        if !invocation.quiet {
-            let line = platform_log::start_line(&invocation.request_id, &self.config.function_version);
-            self.log.write_lines(&line);
-        }
-        self.attempts += 1;
-        let deadline = now + invocation.timeout;
-        let current = Current::delivered(invocation, self.attempts, fresh, restored, now);
+        current.delivered = Some(now);
         let delivery = current.delivery();
+        self.sandbox.tell_start(&mut current, now);
         self.current = Some(current);
-        self.tell_start(now);
         self.tell_extensions();
         self.state = RuntimeState::Running;
-        self.arm(deadline);
-        delivery
+        Some(delivery)
     }
 
     /// An invocation that no runtime will see.
@@ -111,47 +131,50 @@ impl Lifecycle {
 
     pub(super) fn give_answer(&mut self, answer: Answer, now: Instant) {
         if let Some(current) = &mut self.current {
-            current.give_answer(answer, &mut self.effects, now);
+            current.give_answer(answer, &mut self.sandbox.effects, now);
         }
     }
 
     /// The invocation is over: write its last lines and tell who waits for them.
     pub(super) fn finish_current(&mut self, now: Instant) {
-        self.drain_log(now);
+        self.sandbox.drain_log(now);
         if let Some(line) = self.init_report.take() {
-            self.log.write_lines(&line);
+            self.sandbox.log.write_lines(&line);
         }
         let Some(current) = self.current.take() else { return };
         let quiet = current.invocation.quiet;
         let memory_kb = if quiet { 0 } else { self.reported_memory_kb(current.outcome.as_ref()) };
-        if current.answer.is_some() && self.telemetry.is_wanted() {
-            let figures = current.figures(&self.config, memory_kb, now);
-            self.tell_report(&current, &figures, now);
+        if current.answer.is_some() && self.sandbox.telemetry.is_wanted() {
+            let figures = current.figures(&self.sandbox.config, memory_kb, now);
+            self.sandbox.tell_report(&current, &figures, now);
         }
-        let Some((waiter, mut result)) = current.finish(&self.config, &mut self.log, memory_kb, now) else {
+        let Some((waiter, mut result)) =
+            current.finish(&self.sandbox.config, &mut self.sandbox.log, memory_kb, now)
+        else {
             return;
         };
-        result.log_tail = self.log.tail();
-        result.log = self.log.take_whole();
-        result.extension_log = self.log.take_extensions();
-        self.effects.finishes.push((waiter, result));
+        result.log_tail = self.sandbox.log.tail();
+        result.log = self.sandbox.log.take_whole();
+        result.extension_log = self.sandbox.log.take_extensions();
+        self.sandbox.effects.finishes.push((waiter, result));
     }
 
-    pub(super) fn peak_memory_kb(&mut self) -> u64 {
-        if let ProcessSlot::Running(process) = &mut self.process {
-            self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
+    /// Telemetry is told that the runtime is done with the current invocation.
+    pub(super) fn tell_runtime_done(&mut self, now: Instant) {
+        if let Some(current) = &mut self.current {
+            self.sandbox.tell_runtime_done(current, now);
         }
-        self.peak_kb
     }
 }
 
 impl Current {
-    /// An invocation whose event goes to a runtime now.
-    pub(crate) fn delivered(
+    /// An invocation whose Duration begins now, with its delivery or with an init of its own.
+    pub(crate) fn new(
         invocation: Invocation,
         attempt: u64,
         fresh: Option<FreshInit>,
         restored: Option<Duration>,
+        limited: bool,
         now: Instant,
     ) -> Self {
         Self {
@@ -159,15 +182,19 @@ impl Current {
             // A UUID is always a valid header value.
             invocation_id: HeaderValue::try_from(identifiers::request_id()).unwrap_or(JSON),
             deadline_ms: unix_ms(invocation.timeout),
-            delivered: Some(now),
-            deadline: Some(now + invocation.timeout),
-            paused: false,
+            began: Some(now),
+            delivered: None,
+            deadline: limited.then(|| now + invocation.timeout),
+            paused: !limited,
             fresh,
+            suppressed_init: None,
+            failed_init: None,
             restored,
             answer: None,
             answer_began: None,
             answered: None,
             runtime_done: None,
+            start_told: false,
             extended: false,
             platform_error: None,
             outcome: None,
@@ -182,15 +209,19 @@ impl Current {
             attempt,
             invocation_id: HeaderValue::from_static(""),
             deadline_ms: 0,
+            began: None,
             delivered: None,
             deadline: None,
             paused: false,
             fresh: None,
+            suppressed_init: None,
+            failed_init: None,
             restored: None,
             answer: None,
             answer_began: None,
             answered: None,
             runtime_done: None,
+            start_told: false,
             extended: false,
             platform_error: None,
             outcome: Some(outcome),
@@ -201,7 +232,7 @@ impl Current {
 
     /// The figures of the REPORT.
     pub(crate) fn figures(&self, config: &EnvironmentConfig, memory_kb: u64, now: Instant) -> Figures {
-        let elapsed = self.delivered.map_or(Duration::ZERO, |delivered| now.duration_since(delivered));
+        let elapsed = self.began.map_or(Duration::ZERO, |began| now.duration_since(began));
         let timed_out = self.outcome.as_ref().is_some_and(|o| o.status == InvocationStatus::Timeout);
         // The platform stops its clock at the limit; how long the kill takes is not the function's time.
         let duration = if timed_out && !self.paused { elapsed.min(self.invocation.timeout) } else { elapsed };
@@ -261,6 +292,7 @@ impl Current {
         };
         let between = |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
         let response = between(self.delivered, self.answered);
+        let init = self.fresh.or(self.suppressed_init);
         let result = InvokeResult {
             answer,
             executed_version: config.function_version.clone(),
@@ -277,8 +309,9 @@ impl Current {
             max_memory_used_mb,
             phases: Phases {
                 queued: Some(self.queued),
-                process_start: self.fresh.and_then(|fresh| fresh.process_start),
-                runtime_init: self.fresh.and_then(|fresh| fresh.runtime_init),
+                failed_init: self.failed_init,
+                process_start: init.and_then(|init| init.process_start),
+                runtime_init: init.and_then(|init| init.runtime_init),
                 restore: self.restored,
                 response,
                 after_response: self
@@ -300,6 +333,9 @@ impl Current {
             Posted::Error { payload, content_type, error_type } => {
                 self.answer_of(payload, content_type, Some(error_type), InvocationStatus::Error)
             }
+            Posted::Streamed { content_type } => {
+                self.answer_of(Bytes::new(), content_type, None, InvocationStatus::Success)
+            }
             Posted::Failed(document) => {
                 self.platform_error = Some(document.error_type.clone());
                 self.answer_of(document.body, None, Some(document.error_type), InvocationStatus::Error)
@@ -310,11 +346,23 @@ impl Current {
     /// Keep the answer, and hand it to who waits for no more than that.
     pub(crate) fn give_answer(&mut self, answer: Answer, effects: &mut Effects, now: Instant) {
         self.answered = Some(now);
+        // Who waits for pieces sees that there are none to come.
+        self.invocation.pieces = None;
         match std::mem::replace(&mut self.invocation.waiter, Waiter::Nobody) {
             Waiter::Answer(waiter) => effects.answers.push((waiter, answer.clone())),
             other => self.invocation.waiter = other,
         }
         self.answer = Some(answer);
+    }
+
+    /// Whether a runtime has it and has not answered.
+    pub(crate) fn is_with_runtime(&self) -> bool {
+        self.delivered.is_some() && self.answer.is_none() && self.outcome.is_none()
+    }
+
+    /// Whether its event has still to reach a runtime, and may.
+    pub(crate) fn awaits_delivery(&self) -> bool {
+        self.began.is_some() && self.delivered.is_none() && self.outcome.is_none()
     }
 
     pub(crate) fn is(&self, request_id: &str) -> bool {
@@ -334,6 +382,7 @@ impl Current {
             request_id: self.invocation.request_id_header.clone(),
             invocation_id: self.invocation_id.clone(),
             deadline_ms: self.deadline_ms,
+            times_out: self.began.unwrap_or(self.invocation.submitted) + self.invocation.timeout,
             trace_id: self.invocation.trace_id.clone(),
             client_context: self.invocation.client_context.clone(),
             cognito_identity: self.invocation.cognito_identity.clone(),

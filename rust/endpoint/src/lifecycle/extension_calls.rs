@@ -1,4 +1,5 @@
-//! What extensions ask of the environment (spec extensions-telemetry 1 and 2), and what comes of it.
+//! What extensions do to the phases: what they ask for may be what a phase waits for, and one that ends is the end of it
+//! (spec extensions-telemetry 1.6, 3.1 and 3.3).
 
 use std::task::Waker;
 use std::time::Instant;
@@ -6,88 +7,81 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::Lifecycle;
-use super::processes::ProcessSlot;
+use super::current::Outcome;
+use super::processes::{InitFailure, InitFailureCause};
 use super::runtime_calls::RuntimeState;
-use crate::extensions::{Event, EventPoll, Refusal, ReportedError};
+use crate::error_document::{self, ErrorDocument};
+use crate::extensions::{Event, EventPoll, ShutdownReason};
+use crate::invocation::InvocationStatus;
 use crate::platform_log;
-use crate::telemetry::{self, Api, Record};
+use crate::process::Exit;
+use crate::sandbox::ExtensionEnd;
 
 impl Lifecycle {
-    /// `POST /extension/register`. The last external extension to register lets the runtime start.
-    pub fn register_extension(&mut self, name: &str, body: &[u8], now: Instant) -> Result<Uuid, Refusal> {
-        let id = self.extensions.register(name, body)?;
-        if matches!(self.process, ProcessSlot::AwaitsExtensions) && self.extensions.all_external_registered()
-        {
-            self.process = ProcessSlot::Wanted;
-            self.effects.process_changed = true;
-        }
-        // Whoever came before this one may have been all that was waited for.
-        self.extensions_changed(now);
-        Ok(id)
-    }
-
-    /// Whether the identifier is an extension's of this generation.
-    pub fn is_registered(&self, id: Uuid) -> bool {
-        self.extensions.find(id).is_some()
-    }
-
-    /// Whether it is that of an extension with a process of its own.
-    pub fn is_external(&self, id: Uuid) -> bool {
-        self.extensions.find(id).is_some_and(|extension| self.extensions.is_external(extension.name()))
-    }
-
     /// `GET /extension/event/next` of poller `poller`.
     pub fn poll_event(&mut self, id: Uuid, poller: u64, waker: &Waker, now: Instant) -> EventPoll {
-        let looked = self.extensions.poll_event(id, poller, waker);
+        let looked = self.sandbox.poll_event(id, poller, waker, now);
         if matches!(looked, EventPoll::Pending) {
             self.extensions_changed(now);
         }
         looked
     }
 
-    /// The client of a waiting request hung up.
-    pub fn abandon_event_poll(&mut self, id: Uuid, poller: u64) {
-        self.extensions.abandon_poll(id, poller);
+    /// An extension's executable cannot be started: init fails.
+    pub fn extension_start_failed(&mut self, name: &str, error_type: &str, message: &str, now: Instant) {
+        if self.sandbox.extension_start_failed(name, error_type) {
+            self.fail_environment(error_document::EXTENSION_LAUNCH_ERROR, message, now);
+        }
     }
 
-    /// `POST /extension/init/error` or `/extension/exit/error`.
-    pub fn report_extension_error(
-        &mut self,
-        id: Uuid,
-        kind: ReportedError,
-        error_type: &str,
-    ) -> Result<(), Refusal> {
-        self.extensions.report_error(id, kind, error_type)
+    /// An extension's process was reaped, and everything it printed was read.
+    pub fn extension_exited(&mut self, pid: i32, exit: Exit, now: Instant) {
+        match self.sandbox.extension_exited(pid, exit) {
+            ExtensionEnd::Unknown => {}
+            ExtensionEnd::Expected(ended) => self.settle(ended, now),
+            ExtensionEnd::Fatal(error_type, reason) => self.fail_environment(error_type, &reason, now),
+        }
     }
 
-    /// `PUT /telemetry` or `/logs`.
-    pub fn subscribe(
-        &mut self,
-        id: Uuid,
-        api: Api,
-        body: &[u8],
-        now: Instant,
-    ) -> Result<(), telemetry::Refusal> {
-        let name = self.extensions.find(id).map(|extension| extension.name().to_owned()).unwrap_or_default();
-        self.drain_log(now);
-        let accepted = self.telemetry.subscribe(&name, api, body, now)?;
-        self.effects.subscribers.append(&mut self.telemetry.started);
-        self.log.write_lines(&platform_log::subscription_line(api, &name, accepted));
-        let record = Record::Subscription { api, name, state: accepted.state, streams: accepted.streams };
-        self.telemetry.record(record, now);
-        Ok(())
+    /// Because of an extension the environment cannot go on: whatever runs fails, and all processes end.
+    fn fail_environment(&mut self, error_type: &str, reason: &str, now: Instant) {
+        if self.init.is_some() {
+            let failure = InitFailure {
+                status: InvocationStatus::Error,
+                error_type: error_type.to_owned(),
+                cause: InitFailureCause::Message(reason.to_owned()),
+            };
+            self.fail_init(failure, now);
+        } else if self.fail_restore_of(error_type, reason, now) {
+            // Who waited for the restore was told.
+        } else if let Some(current) = &mut self.current
+            && current.outcome.is_none()
+        {
+            current.outcome = Some(Outcome::error(error_type));
+            let failure = ErrorDocument::of_request(error_type, &current.invocation.request_id, reason);
+            self.fail_current(failure, InvocationStatus::Error, now);
+            self.sandbox.drain_log(now);
+            self.tell_runtime_done(now);
+        }
+        if !self.end_processes(ShutdownReason::Failure, now) {
+            self.environment_gone(now);
+        }
     }
 
     /// An extension asks for its next event, which may be what a phase waits for.
     fn extensions_changed(&mut self, now: Instant) {
-        if self.is_ending() || !self.extensions.are_ready() {
+        if self.sandbox.is_ending() || !self.sandbox.extensions.are_ready() {
             return;
         }
         match self.state {
-            RuntimeState::Ready | RuntimeState::RestoreReady if self.extensions.are_initialising() => {
+            RuntimeState::Ready | RuntimeState::RestoreReady
+                if self.sandbox.extensions.are_initialising() =>
+            {
                 self.end_init(now);
             }
-            RuntimeState::Ready if self.current.is_some() => self.finish_current(now),
+            RuntimeState::Ready if self.current.is_some() && !self.awaits_delivery() => {
+                self.finish_current(now);
+            }
             _ => return,
         }
         if self.queue.is_empty() {
@@ -99,29 +93,31 @@ impl Lifecycle {
     /// The runtime asked for its first event: extensions cannot register any more, and init is over when they have
     /// asked for theirs.
     pub(super) fn runtime_is_initialised(&mut self, now: Instant) {
-        self.extensions.close_registration();
-        if self.extensions.are_ready() {
+        self.sandbox.extensions.close_registration();
+        if self.sandbox.extensions.are_ready() {
             self.end_init(now);
         }
     }
 
     /// The current invocation goes to the extensions that asked for it.
     pub(super) fn tell_extensions(&mut self) {
-        let Some(current) = self.current.as_mut().filter(|_| self.extensions.any_subscribed_to_invoke())
+        let Some(current) =
+            self.current.as_mut().filter(|_| self.sandbox.extensions.any_subscribed_to_invoke())
         else {
             return;
         };
         current.extended = true;
         let invocation = &current.invocation;
         let trace_id = invocation.trace_id.to_str().unwrap_or_default();
-        let event = Event::invoke(&invocation.request_id, &self.function_arn, trace_id, current.deadline_ms);
-        for name in self.extensions.invoke(event, &mut self.effects.pollers) {
-            self.log.write_lines(&platform_log::lost_event_line(name));
+        let event =
+            Event::invoke(&invocation.request_id, &self.sandbox.function_arn, trace_id, current.deadline_ms);
+        for name in self.sandbox.extensions.invoke(event, &mut self.sandbox.effects.pollers) {
+            self.sandbox.log.write_lines(&platform_log::lost_event_line(name));
         }
     }
 
-    /// Whether the environment can turn to another invocation.
+    /// Whether the runtime can be given an invocation.
     pub(super) fn is_free(&self) -> bool {
-        self.current.is_none() && self.extensions.are_ready()
+        (self.current.is_none() || self.awaits_delivery()) && self.sandbox.extensions.are_ready()
     }
 }

@@ -5,46 +5,28 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
+use super::Lifecycle;
 use super::current::{FreshInit, Outcome};
-use super::events::{failed_init, success};
 use super::runtime_calls::RuntimeState;
-use super::{EXIT_GRACE, Lifecycle, REAP_LIMIT};
 use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
 use crate::extensions::ShutdownReason;
 use crate::invocation::{InvocationStatus, JSON};
-use crate::platform_log;
-use crate::process::{Ended, RuntimeProcess};
-
-/// Where the environment's process stands.
-#[derive(Debug)]
-pub(crate) enum ProcessSlot {
-    None,
-    /// One is wanted when all external extensions have registered.
-    AwaitsExtensions,
-    /// Somebody is asked to start one.
-    Wanted,
-    /// Somebody took the request.
-    Starting,
-    Running(RuntimeProcess),
-}
+use crate::process::{self, RuntimeProcess};
+use crate::sandbox::{EXIT_GRACE, Ended, Ending, Launch, ProcessSlot};
+use crate::telemetry::InitPhase;
 
 /// The Init phase that is under way.
 #[derive(Debug)]
 pub(crate) struct Init {
+    pub(crate) phase: InitPhase,
     pub(crate) requested: Instant,
     pub(crate) started: Option<Instant>,
+    /// `None` within an invocation, whose time limit it shares.
     pub(crate) deadline: Option<Instant>,
 }
 
-/// A process on its way out.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    pub(crate) deadline: Instant,
-    pub(crate) killed: bool,
-}
-
-/// A failed init that nobody waited for: the first invocation gets it (spec runtime-api 1.5).
+/// Why an init failed, for who waits for it.
 #[derive(Debug)]
 pub(crate) struct InitFailure {
     pub(crate) status: InvocationStatus,
@@ -84,49 +66,32 @@ impl FreshInit {
 }
 
 impl Lifecycle {
-    /// Whether a process is there that has not been seen to end.
-    pub fn has_process(&self) -> bool {
-        matches!(self.process, ProcessSlot::Running(_))
-            || !self.extension_processes.is_empty()
-            || self.extension_shutdown.is_some()
-    }
-
-    /// Take the request for a process, if there is one.
-    pub fn take_start(&mut self) -> bool {
-        let wanted = matches!(self.process, ProcessSlot::Wanted);
-        if wanted {
-            self.process = ProcessSlot::Starting;
-        }
-        wanted
-    }
-
-    /// A process is being started: on a busy machine the first invocation may be over before its starter hears of it.
-    pub fn process_starting(&mut self, now: Instant) {
-        if let Some(init) = &mut self.init {
-            init.started = Some(now);
-        }
+    /// The process that was being started is known, or there is none.
+    pub fn launch_ended(&mut self) {
+        self.sandbox.launch = Launch::None;
+        self.sandbox.effects.pollers.extend(self.pollers.iter().map(|(_, waker)| waker.clone()));
     }
 
     /// A process was started; wanted or not, it is this environment's from now on.
     pub fn process_started(&mut self, process: RuntimeProcess, now: Instant) -> Result<(), EndpointError> {
-        if self.closed {
+        let void = self.sandbox.launch == Launch::Void;
+        self.launch_ended();
+        // An extension may have failed while it was being started: it is not wanted any more.
+        if self.sandbox.closed || void || self.sandbox.extension_shutdown.is_some() {
             return Err(EndpointError::Closed);
         }
-        if self.extension_shutdown.is_some() {
-            // An extension failed while it was being started: it is not wanted any more.
-            return Err(EndpointError::Closed);
-        }
-        if let ProcessSlot::Running(running) = &self.process {
+        if let ProcessSlot::Running(running) = &self.sandbox.process {
             return Err(EndpointError::ProcessRunning { running: running.pid, announced: process.pid });
         }
-        // The runtime may be quicker than its starter: it has polled or failed before we hear of its pid.
-        self.process = ProcessSlot::Running(process);
-        self.peak_kb = 0;
+        // The runtime may be quicker than its starter: it has failed, or polled, before we hear of its pid.
+        self.sandbox.process = ProcessSlot::Running(process);
+        self.sandbox.peak_kb = 0;
         self.watch_memory(now);
-        let idle =
-            matches!(self.state, RuntimeState::Started | RuntimeState::InitError) && self.current.is_none();
+        let idle = matches!(self.state, RuntimeState::Started | RuntimeState::InitError)
+            && self.current.is_none()
+            && !self.sandbox.is_ending();
         if self.init.is_none() && idle {
-            self.begin_init(now);
+            self.begin_init(InitPhase::Init, now);
         }
         if let Some(init) = &mut self.init {
             init.started = Some(now);
@@ -140,103 +105,83 @@ impl Lifecycle {
 
     /// No process could be started; `message` says why.
     pub fn start_failed(&mut self, message: &str, now: Instant) {
-        if matches!(self.process, ProcessSlot::Running(_)) {
+        if matches!(self.sandbox.process, ProcessSlot::Running(_)) {
             return;
         }
-        self.process = ProcessSlot::None;
-        let requested = self.init.take().map_or(now, |init| init.requested);
+        self.sandbox.process = ProcessSlot::None;
         let failure = InitFailure {
             status: InvocationStatus::Error,
             error_type: "Runtime.InvalidEntrypoint".to_owned(),
             cause: InitFailureCause::Message(message.to_owned()),
         };
-        self.fail_init(failure, now.duration_since(requested), now);
+        self.fail_init(failure, now);
         self.process_gone(now);
     }
 
-    /// The process and all it started have ended, but its pid is still taken: from here on it is not signalled.
-    pub fn process_ended(&mut self, pid: i32) {
-        if let ProcessSlot::Running(process) = &mut self.process
-            && process.pid == pid
-        {
-            process.ended();
-        }
-    }
-
     /// Nothing of the process is left, and everything it sent was read.
-    pub fn process_exited(&mut self, pid: i32, ended: Ended, now: Instant) {
-        match &mut self.process {
+    pub fn process_exited(&mut self, pid: i32, ended: process::Ended, now: Instant) {
+        match &mut self.sandbox.process {
             ProcessSlot::Running(process) if process.pid == pid => {
-                self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
+                self.sandbox.peak_kb = self.sandbox.peak_kb.max(process.peak_memory_kb());
             }
             _ => return,
         }
-        self.peak_kb = self.peak_kb.max(ended.max_rss_kb);
-        self.process = ProcessSlot::None;
-        self.drain_log(now);
+        self.sandbox.peak_kb = self.sandbox.peak_kb.max(ended.max_rss_kb);
+        self.sandbox.process = ProcessSlot::None;
+        self.sandbox.drain_log(now);
         let reason = ended.exit.reason();
-        if let Some(init) = self.init.take() {
+        // An internal extension that reported an error lives in this process.
+        let error_type = self.sandbox.extensions.fatal_error(error_document::RUNTIME_EXIT_ERROR);
+        if self.init.is_some() {
             let failure = InitFailure {
                 status: InvocationStatus::Error,
-                error_type: error_document::RUNTIME_EXIT_ERROR.to_owned(),
+                error_type: error_type.to_owned(),
                 cause: InitFailureCause::Message(reason),
             };
-            self.fail_init(failure, now.duration_since(init.requested), now);
-        } else if self.exit_in_restore(&reason, now) {
+            self.fail_init(failure, now);
+        } else if self.fail_restore_of(error_type, &reason, now) {
             // Who waited for the restore was told.
         } else if let Some(current) = &mut self.current
             && current.outcome.is_none()
         {
-            current.outcome = Some(Outcome::error(error_document::RUNTIME_EXIT_ERROR));
-            let failure = ErrorDocument::exit(&current.invocation.request_id, &reason);
+            current.outcome = Some(Outcome::error(error_type));
+            let failure = ErrorDocument::of_request(error_type, &current.invocation.request_id, &reason);
             self.fail_current(failure, InvocationStatus::Error, now);
             self.tell_runtime_done(now);
         }
         self.process_gone(now);
     }
 
-    pub(super) fn begin_init(&mut self, now: Instant) {
-        self.drain_log(now);
-        self.log.begin();
+    pub(super) fn begin_init(&mut self, phase: InitPhase, now: Instant) {
+        self.sandbox.drain_log(now);
+        let failed = self.failed_init.take();
+        if phase == InitPhase::Init || failed.is_none() {
+            // What a failed Init phase has printed is in the log of the invocation that runs it again.
+            self.sandbox.log.begin();
+        }
         self.state = RuntimeState::Started;
         self.fresh = None;
-        self.tell_init_start(now);
-        let deadline = now + self.config.init_timeout;
-        self.init = Some(Init { requested: now, started: None, deadline: Some(deadline) });
-        self.arm(deadline);
+        self.sandbox.tell_init_start(phase, now);
+        let deadline = (phase == InitPhase::Init).then(|| now + self.sandbox.config.init_timeout);
+        self.init = Some(Init { phase, requested: now, started: None, deadline });
+        if let Some(deadline) = deadline {
+            self.sandbox.arm(deadline);
+        }
     }
 
     /// The runtime, and every extension, has asked for its first event. A runtime that nobody asked for (a test, a
     /// benchmark) has no init to report.
     pub(super) fn end_init(&mut self, now: Instant) {
-        self.fresh = self.init.take().map(|init| FreshInit::of(&init, now));
-        if self.extensions.any_registered() || self.telemetry.has_subscribers() {
-            self.drain_log(now);
-            let duration = self.fresh.map_or(Duration::ZERO, |fresh| fresh.init);
-            self.tell_init_end(success(), duration, true, now);
+        let init = self.init.take();
+        let phase = init.as_ref().map_or(InitPhase::Init, |init| init.phase);
+        let ended = init.map(|init| FreshInit::of(&init, now));
+        self.sandbox.end_init(phase, ended.map(|ended| ended.init), now);
+        match &mut self.current {
+            Some(current) if phase == InitPhase::Invoke => current.suppressed_init = ended,
+            _ => self.fresh = ended,
         }
-        self.extensions.end_init();
-        self.telemetry.close_subscriptions();
+        self.init_phase_over = true;
         self.report_snapshot_init(now);
-        if matches!(self.process, ProcessSlot::Wanted) {
-            // Somebody else's runtime came first: no process is wanted any more.
-            self.process = ProcessSlot::None;
-        }
-    }
-
-    /// Init failed: the waiting invocation is answered with it, or the first one to come.
-    pub(super) fn fail_init(&mut self, failure: InitFailure, duration: Duration, now: Instant) {
-        let runtime = !matches!(self.process, ProcessSlot::AwaitsExtensions);
-        let status = failed_init(failure.status, &failure.error_type);
-        self.drain_log(now);
-        self.tell_init_end(status, duration, runtime, now);
-        let error_type = Some(failure.error_type.as_str());
-        self.init_report = Some(platform_log::init_report_line(duration, failure.status, error_type));
-        if self.current.is_none() && !self.queue.is_empty() {
-            self.fail_waiting(failure, now);
-        } else {
-            self.init_failure = Some(failure);
-        }
     }
 
     pub(super) fn fail_waiting(&mut self, failure: InitFailure, now: Instant) {
@@ -256,9 +201,9 @@ impl Lifecycle {
         if self.end_processes(ShutdownReason::Timeout, now) {
             return;
         }
-        self.process = ProcessSlot::None;
+        self.sandbox.process = ProcessSlot::None;
         self.finish_current(now);
-        self.extensions.forget();
+        self.sandbox.extensions.forget();
         self.state = match self.state {
             RuntimeState::Running
             | RuntimeState::InvocationResponse
@@ -270,54 +215,52 @@ impl Lifecycle {
 
     /// The runtime said that it failed and is expected to exit; its end finishes the invocation.
     pub(super) fn expect_exit(&mut self, now: Instant) {
-        self.peak_memory_kb();
-        if matches!(self.process, ProcessSlot::Starting | ProcessSlot::Running(_)) {
-            self.ending = Some(Ending { deadline: now + EXIT_GRACE, killed: false });
-            self.arm(now + EXIT_GRACE);
+        self.sandbox.peak_memory_kb();
+        if matches!(self.sandbox.process, ProcessSlot::Starting | ProcessSlot::Running(_)) {
+            self.sandbox.ending = Some(Ending { deadline: now + EXIT_GRACE, killed: false });
+            self.sandbox.arm(now + EXIT_GRACE);
         } else {
-            self.process = ProcessSlot::None;
+            self.sandbox.process = ProcessSlot::None;
             self.finish_current(now);
+            self.pump(now);
         }
     }
 
-    /// Whether there was a process to kill.
-    pub(super) fn kill_process(&mut self, now: Instant) -> bool {
-        let ProcessSlot::Running(process) = &mut self.process else { return false };
-        self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
-        process.kill();
-        self.ending = Some(Ending { deadline: now + REAP_LIMIT, killed: true });
-        self.arm(now + REAP_LIMIT);
-        true
+    /// End all processes. `false` if there is none.
+    pub(super) fn end_processes(&mut self, reason: ShutdownReason, now: Instant) -> bool {
+        let ended = self.sandbox.end_processes(reason, now);
+        self.settle(ended, now);
+        ended != Ended::Nothing
     }
 
     /// The runtime's process is gone: the extensions must go, too.
     pub(super) fn process_gone(&mut self, now: Instant) {
-        if self.extension_shutdown.is_some() {
-            return;
+        let ended = self.sandbox.process_gone(now);
+        self.settle(ended, now);
+    }
+
+    /// The last telemetry was sent, or could not be.
+    pub fn telemetry_flushed(&mut self, now: Instant) {
+        let ended = self.sandbox.telemetry_flushed(now);
+        self.settle(ended, now);
+    }
+
+    /// Go on if all processes are gone.
+    pub(super) fn settle(&mut self, ended: Ended, now: Instant) {
+        if ended == Ended::All {
+            self.environment_gone(now);
         }
-        if self.shutdown_began.is_none() {
-            // It ended by itself.
-            self.shutdown_reason = ShutdownReason::Failure;
-            self.shutdown_began = Some(now);
-        }
-        self.shut_extensions_down(now);
     }
 
     /// The environment is without a process again.
     pub(super) fn environment_gone(&mut self, now: Instant) {
         self.finish_current(now);
-        self.process = ProcessSlot::None;
-        self.extension_shutdown = None;
-        self.shutdown_began = None;
-        self.extensions.reset();
-        self.telemetry.reset();
+        self.sandbox.reset();
         self.state = RuntimeState::Started;
-        self.ending = None;
         self.stalled = None;
         self.fresh = None;
         self.restored = None;
         self.pollers.clear();
-        self.effects.process_changed = true;
         self.pump(now);
     }
 }

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::Lifecycle;
-use super::events::{failed_init, success};
 use super::processes::{InitFailure, InitFailureCause};
 use super::runtime_calls::{NextPoll, Refusal, RuntimeState};
-use crate::error_document::RUNTIME_EXIT_ERROR;
 use crate::invocation::InvocationStatus;
 use crate::platform_log;
+use crate::sandbox::Launch;
+use crate::sandbox::events::success;
+use crate::telemetry::InitPhase;
 
 /// The restore, after-restore hooks included, took too long.
 const HOOK_TIMEOUT: &str = "Runtime.RestoreHookUserTimeout";
@@ -30,9 +31,13 @@ pub(super) struct Restore {
 impl Lifecycle {
     /// `GET /restore/next` of poller `poller`: the end of init, and the wait for the first invocation.
     pub fn poll_restore(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll<()> {
+        self.greet_new_runtime(now);
         match self.state {
             // A process that is being ended gets nothing any more.
-            RuntimeState::Started | RuntimeState::RestoreReady if self.is_ending() => {
+            RuntimeState::Started | RuntimeState::RestoreReady if self.sandbox.is_ending() => {
+                return self.register(poller, waker);
+            }
+            RuntimeState::Started if self.sandbox.launch != Launch::None => {
                 return self.register(poller, waker);
             }
             RuntimeState::Started => {
@@ -59,32 +64,32 @@ impl Lifecycle {
     fn begin_restore(&mut self, now: Instant) {
         self.stalled = None;
         self.thaw();
-        self.drain_log(now);
+        self.sandbox.drain_log(now);
         if self.fresh.is_none() {
-            self.log.begin();
+            self.sandbox.log.begin();
         }
-        self.log.write_lines(platform_log::RESTORE_START);
-        self.tell_restore_start(now);
-        let deadline = now + self.config.restore_timeout;
+        self.sandbox.log.write_lines(platform_log::RESTORE_START);
+        self.sandbox.tell_restore_start(now);
+        let deadline = now + self.sandbox.config.restore_timeout;
         self.restore = Some(Restore { started: now, deadline: Some(deadline) });
         self.state = RuntimeState::Restoring;
-        self.arm(deadline);
+        self.sandbox.arm(deadline);
     }
 
     /// The first `/next` after the restore: its hooks have run.
     pub(super) fn end_restore(&mut self, now: Instant) {
         let Some(restore) = self.restore.take() else { return };
         let duration = now.duration_since(restore.started);
-        self.drain_log(now);
-        self.tell_restore_end(success(), duration, now);
+        self.sandbox.drain_log(now);
+        self.sandbox.tell_restore_end(success(), duration, now);
         let line = platform_log::restore_report_line(duration, InvocationStatus::Success, None);
-        self.log.write_lines(&line);
+        self.sandbox.log.write_lines(&line);
         self.restored = Some(duration);
     }
 
     /// Whether a failed hook may be reported now.
     pub fn begin_restore_error(&self) -> Result<(), Refusal> {
-        if self.state == RuntimeState::Restoring && !self.is_ending() {
+        if self.state == RuntimeState::Restoring && !self.sandbox.is_ending() {
             Ok(())
         } else {
             Err(self.refuse(RuntimeState::RestoreError))
@@ -110,7 +115,7 @@ impl Lifecycle {
 
     /// The time of the restore is up: kill the process.
     pub(super) fn expire_restore(&mut self, now: Instant) {
-        let limit = self.config.restore_timeout;
+        let limit = self.sandbox.config.restore_timeout;
         let failure = InitFailure {
             status: InvocationStatus::Timeout,
             error_type: HOOK_TIMEOUT.to_owned(),
@@ -118,11 +123,6 @@ impl Lifecycle {
         };
         self.fail_restore(failure, now);
         self.end_process_after_timeout(now);
-    }
-
-    /// The process ended, for `reason`. Returns whether that was in a restore.
-    pub(super) fn exit_in_restore(&mut self, reason: &str, now: Instant) -> bool {
-        self.fail_restore_of(RUNTIME_EXIT_ERROR, reason, now)
     }
 
     /// Something ended that should not, for `reason`. Returns whether that was in a restore.
@@ -143,8 +143,9 @@ impl Lifecycle {
     fn fail_restore(&mut self, failure: InitFailure, now: Instant) {
         let duration =
             self.restore.take().map_or(Duration::ZERO, |restore| now.duration_since(restore.started));
-        self.drain_log(now);
-        self.tell_restore_end(failed_init(failure.status, &failure.error_type), duration, now);
+        self.sandbox.drain_log(now);
+        let ended_with = self.sandbox.failed_init(failure.status, &failure.error_type);
+        self.sandbox.tell_restore_end(ended_with, duration, now);
         let error_type = Some(failure.error_type.as_str());
         self.init_report = Some(platform_log::restore_report_line(duration, failure.status, error_type));
         self.fail_waiting(failure, now);
@@ -152,10 +153,11 @@ impl Lifecycle {
 
     /// With SnapStart an init has a report of its own, for it belongs to no invocation.
     pub(super) fn report_snapshot_init(&mut self, now: Instant) {
-        if let Some(fresh) = self.fresh.filter(|_| self.config.snap_start) {
-            self.drain_log(now);
-            let line = platform_log::init_report_line(fresh.init, InvocationStatus::Success, None);
-            self.log.write_lines(&line);
+        if let Some(fresh) = self.fresh.filter(|_| self.sandbox.config.snap_start) {
+            self.sandbox.drain_log(now);
+            let (phase, status) = (InitPhase::Init, InvocationStatus::Success);
+            let line = platform_log::init_report_line(fresh.init, phase, status, None);
+            self.sandbox.log.write_lines(&line);
         }
     }
 }

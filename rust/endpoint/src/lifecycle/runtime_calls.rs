@@ -7,9 +7,12 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::Lifecycle;
+use super::current::Outcome;
 use super::processes::{InitFailure, InitFailureCause};
 use crate::error_document::ErrorDocument;
 use crate::invocation::InvocationStatus;
+use crate::response_stream::PieceSender;
+use crate::sandbox::Launch;
 
 /// What the runtime did last, as the platform names it in its 403 messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Delivery {
     pub request_id: HeaderValue,
     pub invocation_id: HeaderValue,
     pub deadline_ms: u64,
+    /// When its time limit runs out.
+    pub times_out: Instant,
     pub trace_id: HeaderValue,
     pub client_context: Option<HeaderValue>,
     pub cognito_identity: Option<HeaderValue>,
@@ -96,6 +101,10 @@ pub enum Posted {
         content_type: Option<HeaderValue>,
         error_type: String,
     },
+    /// The caller has had all of it, piece by piece.
+    Streamed {
+        content_type: Option<HeaderValue>,
+    },
     /// The platform does not pass the answer on and says why.
     Failed(ErrorDocument),
 }
@@ -103,6 +112,7 @@ pub enum Posted {
 impl Lifecycle {
     /// `GET /next` of poller `poller`.
     pub fn poll_next(&mut self, poller: u64, waker: &Waker, now: Instant) -> NextPoll {
+        self.greet_new_runtime(now);
         match self.state {
             RuntimeState::InitError
             | RuntimeState::InvocationResponse
@@ -112,7 +122,10 @@ impl Lifecycle {
                 return NextPoll::Refused(self.refuse(RuntimeState::Ready));
             }
             // A process that is being ended gets nothing any more.
-            _ if self.is_ending() => return self.register(poller, waker),
+            _ if self.sandbox.is_ending() => return self.register(poller, waker),
+            RuntimeState::Started if self.sandbox.launch != Launch::None => {
+                return self.register(poller, waker);
+            }
             RuntimeState::Running => {
                 if let Some(current) = &self.current {
                     // Polling without having answered is no error: the same event again (spec 1.8, rule 1).
@@ -127,9 +140,9 @@ impl Lifecycle {
             }
             RuntimeState::ResponseSent => {
                 self.state = RuntimeState::Ready;
-                self.drain_log(now);
+                self.sandbox.drain_log(now);
                 self.tell_runtime_done(now);
-                if self.extensions.are_ready() {
+                if self.sandbox.extensions.are_ready() {
                     self.finish_current(now);
                 }
             }
@@ -142,12 +155,12 @@ impl Lifecycle {
         if !self.is_free() {
             return self.register(poller, waker);
         }
-        let Some(invocation) = self.queue.pop_front() else {
+        let Some(delivery) = self.deliver(now) else {
             self.idle(now);
             return self.register(poller, waker);
         };
         self.forget_poller(poller);
-        NextPoll::Deliver(Box::new(self.deliver(invocation, now)))
+        NextPoll::Deliver(Box::new(delivery))
     }
 
     /// A poller went away; if it had been woken for an invocation, another one is.
@@ -166,25 +179,34 @@ impl Lifecycle {
         upload: RuntimeState,
         now: Instant,
     ) -> Result<u64, Refusal> {
+        // In the init within it an invocation is the current one already.
         let Some(current) =
-            self.current.as_ref().filter(|current| current.delivered.is_some() && current.is(request_id))
+            self.current.as_ref().filter(|current| current.began.is_some() && current.is(request_id))
         else {
             let late = self.expired.iter().any(|expired| expired == request_id);
             return Err(if late { Refusal::InvokeTimeout } else { Refusal::InvalidRequestId });
         };
         current.check_attempt(invocation_id)?;
-        if current.outcome.is_some() {
+        let is_over =
+            |outcome: &Outcome| current.delivered.is_some() || outcome.status == InvocationStatus::Timeout;
+        if current.outcome.as_ref().is_some_and(is_over) {
             return Err(Refusal::InvokeTimeout);
         }
         if self.state != RuntimeState::Running {
             return Err(self.refuse(upload));
         }
         let attempt = current.attempt;
+        self.runtime_left = false;
         self.state = upload;
         if let Some(current) = &mut self.current {
             current.answer_began = Some(now);
         }
         Ok(attempt)
+    }
+
+    /// Where a response is to be streamed to that [`Self::begin_answer`] has begun; `None`: it is collected.
+    pub fn take_pieces(&mut self, attempt: u64) -> Option<PieceSender> {
+        self.current.as_mut().filter(|current| current.attempt == attempt)?.invocation.pieces.take()
     }
 
     /// The whole body was taken, or the upload broke off.
@@ -204,13 +226,11 @@ impl Lifecycle {
     pub fn begin_init_error(&self) -> Result<(), Refusal> {
         // After a restore it is taken for a failed restore.
         let expected = matches!(self.state, RuntimeState::Started | RuntimeState::Restoring);
-        if expected && !self.is_ending() { Ok(()) } else { Err(self.refuse(RuntimeState::InitError)) }
+        if expected && !self.sandbox.is_ending() { Ok(()) } else { Err(self.refuse(RuntimeState::InitError)) }
     }
 
-    /// The runtime reported a failed init: the waiting invocation gets the body, and the process is expected to exit.
-    ///
-    /// This is where AWS would begin the suppressed init: run the whole init again inside the first invocation,
-    /// under the function's timeout (spec runtime-api 7.1).
+    /// The runtime reported a failed init, and is expected to exit. What becomes of the body is said in
+    /// `suppressed_init`.
     pub fn finish_init_error(
         &mut self,
         payload: Bytes,
@@ -223,10 +243,8 @@ impl Lifecycle {
             return self.finish_restore_error(payload, content_type, error_type, now);
         }
         self.state = RuntimeState::InitError;
-        let requested = self.init.take().map_or(now, |init| init.requested);
         let cause = InitFailureCause::Posted { payload, content_type };
-        let failure = InitFailure { status: InvocationStatus::Error, error_type, cause };
-        self.fail_init(failure, now.duration_since(requested), now);
+        self.fail_init(InitFailure { status: InvocationStatus::Error, error_type, cause }, now);
         self.expect_exit(now);
         Ok(())
     }

@@ -1,6 +1,9 @@
+mod clock;
 mod extensions;
 mod freezing;
 mod restore;
+mod suppressed_init;
+mod telemetry;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -12,8 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::invocation::{InvocationRequest, JSON, Waiter};
+use crate::invocation::{InvocationRequest, InvokeResult, JSON, Waiter};
 use crate::process::{Ended, Exit, RuntimeProcess};
+use crate::sandbox::{EXIT_GRACE, REAP_LIMIT};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,7 +69,7 @@ impl Environment {
         };
         let sender = self.sender.clone();
         let waiter = Waiter::Finish(Box::new(move |result| sender.send(result).unwrap()));
-        let invocation = Invocation::new(request, TIMEOUT, waiter).unwrap();
+        let invocation = Invocation::new(request, TIMEOUT, waiter, self.now).unwrap();
         self.lifecycle.submit([invocation], self.now).unwrap();
     }
 
@@ -131,7 +135,7 @@ impl Environment {
     }
 
     fn finished(&mut self) -> Option<InvokeResult> {
-        for (waiter, result) in std::mem::take(&mut self.lifecycle.effects.finishes) {
+        for (waiter, result) in std::mem::take(&mut self.lifecycle.sandbox.effects.finishes) {
             waiter(*result);
         }
         self.results.try_recv().ok()
@@ -189,6 +193,12 @@ fn text(result: &InvokeResult) -> &str {
 
 fn log(result: &InvokeResult) -> &str {
     std::str::from_utf8(&result.log).unwrap()
+}
+
+/// The log without the memory of a real process.
+fn log_without_memory(result: &InvokeResult) -> String {
+    let (before, after) = log(result).split_once("\tMax Memory Used: ").unwrap();
+    before.to_owned() + after.trim_start_matches(|character: char| character.is_ascii_digit())
 }
 
 // ---- the table of spec runtime-api 1.8; its restore part is in `restore` -------------------------------------------------------------
@@ -304,10 +314,10 @@ fn of_two_pollers_one_is_woken_and_its_successor_if_it_hung_up() {
         assert!(matches!(poll, NextPoll::Pending));
     }
     environment.submit("id");
-    assert_eq!(environment.lifecycle.effects.pollers.len(), 1);
+    assert_eq!(environment.lifecycle.sandbox.effects.pollers.len(), 1);
     environment.lifecycle.drop_poller(2, environment.now);
-    assert_eq!(environment.lifecycle.effects.pollers.len(), 2, "the other one is woken instead");
-    assert!(!environment.lifecycle.take_start(), "a runtime that polls needs no process");
+    assert_eq!(environment.lifecycle.sandbox.effects.pollers.len(), 2, "the other one is woken instead");
+    assert!(!environment.lifecycle.sandbox.take_start(), "a runtime that polls needs no process");
 }
 
 #[test]
@@ -350,12 +360,12 @@ fn an_answer_is_given_at_once_to_who_waits_for_no_more() {
     let mut environment = Environment::new();
     let (sender, answers) = mpsc::channel();
     let waiter = Waiter::Answer(Box::new(move |answer| sender.send(answer).unwrap()));
-    let invocation = Invocation::new(InvocationRequest::default(), TIMEOUT, waiter).unwrap();
+    let invocation = Invocation::new(InvocationRequest::default(), TIMEOUT, waiter, environment.now).unwrap();
     let id = invocation.request_id.clone();
     environment.lifecycle.submit([invocation], environment.now).unwrap();
     environment.delivered();
     environment.respond(&id, "42").unwrap();
-    let (waiter, answer) = environment.lifecycle.effects.answers.pop().unwrap();
+    let (waiter, answer) = environment.lifecycle.sandbox.effects.answers.pop().unwrap();
     waiter(answer);
     assert_eq!(answers.try_recv().unwrap().payload, "42");
 }
@@ -441,7 +451,7 @@ fn a_timeout_answers_the_caller_and_a_late_answer_is_gone() {
 fn a_timeout_kills_the_process_and_its_end_finishes_the_invocation() {
     let mut environment = Environment::new();
     environment.submit("id");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
     let mut process = environment.started();
     environment.delivered();
     environment.pass(TIMEOUT);
@@ -449,12 +459,12 @@ fn a_timeout_kills_the_process_and_its_end_finishes_the_invocation() {
     assert!(environment.finished().is_none());
     assert!(matches!(environment.next(), NextPoll::Pending), "the dying runtime gets nothing");
     environment.submit("second");
-    assert!(!environment.lifecycle.take_start(), "the old process is not gone yet");
+    assert!(!environment.lifecycle.sandbox.take_start(), "the old process is not gone yet");
     environment.pass(Duration::from_millis(70));
     environment.exited(&process, Exit::Signal { signal: 9, core_dumped: false });
     let result = environment.result();
     assert_eq!((result.status, result.duration), (InvocationStatus::Timeout, TIMEOUT));
-    assert!(environment.lifecycle.take_start(), "the next invocation needs a new process");
+    assert!(environment.lifecycle.sandbox.take_start(), "the next invocation needs a new process");
 }
 
 #[test]
@@ -507,12 +517,15 @@ fn a_live_process_that_never_polls_again_does_not_hang_the_caller() {
 fn the_timer_is_told_only_of_a_nearer_deadline() {
     let mut environment = Environment::in_state(RuntimeState::Running);
     environment.lifecycle.next_deadline();
-    environment.lifecycle.effects.timer_changed = false;
+    environment.lifecycle.sandbox.effects.timer_changed = false;
     environment.respond("id", "1").unwrap();
     environment.pass(Duration::from_millis(5));
     environment.submit("second");
     environment.delivered();
-    assert!(!environment.lifecycle.effects.timer_changed, "a later deadline needs no alarm of its own");
+    assert!(
+        !environment.lifecycle.sandbox.effects.timer_changed,
+        "a later deadline needs no alarm of its own"
+    );
 }
 
 // ---- processes -----------------------------------------------------------------------------------------------------
@@ -520,11 +533,11 @@ fn the_timer_is_told_only_of_a_nearer_deadline() {
 #[test]
 fn a_process_is_wanted_once_and_only_for_an_invocation() {
     let mut environment = Environment::new();
-    assert!(!environment.lifecycle.take_start());
+    assert!(!environment.lifecycle.sandbox.take_start());
     environment.submit("a");
     environment.submit("b");
-    assert!(environment.lifecycle.take_start());
-    assert!(!environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
+    assert!(!environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
@@ -548,21 +561,6 @@ fn the_first_report_of_a_process_shows_its_init() {
     environment.respond("b", "1").unwrap();
     environment.next();
     assert_eq!(environment.result().init_duration, None);
-}
-
-#[test]
-fn a_start_that_failed_is_an_invalid_entry_point() {
-    let mut environment = Environment::new();
-    environment.submit("a");
-    environment.submit("b");
-    assert!(environment.lifecycle.take_start());
-    environment.lifecycle.start_failed("no such program", environment.now);
-    let result = environment.result();
-    assert_eq!(
-        text(&result),
-        r#"{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: a Error: no such program"}"#
-    );
-    assert!(environment.lifecycle.take_start(), "the second invocation tries again");
 }
 
 #[test]
@@ -605,89 +603,16 @@ fn an_exit_while_idle_leads_to_a_new_process_at_the_next_invocation() {
     let process = environment.started();
     environment.next();
     environment.exited(&process, Exit::Status(0));
-    assert!(!environment.lifecycle.take_start());
+    assert!(!environment.lifecycle.sandbox.take_start());
     environment.submit("id");
-    assert!(environment.lifecycle.take_start());
-}
-
-#[test]
-fn an_exit_in_init_fails_the_waiting_invocation() {
-    let mut environment = Environment::new();
-    environment.submit("id");
-    let process = environment.started();
-    environment.pass(Duration::from_millis(40));
-    environment.exited(&process, Exit::Status(1));
-    let result = environment.result();
-    assert_eq!(result.failure_type().unwrap(), "Runtime.ExitError");
-    assert!(log(&result).starts_with(
-        "INIT_REPORT Init Duration: 40.00 ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n\
-         START RequestId: id Version: $LATEST\nEND RequestId: id\n"
-    ));
-    assert_eq!(result.init_duration, None, "a failed init is not reported as a duration");
-}
-
-#[test]
-fn an_init_error_is_the_answer_of_the_waiting_invocation_and_the_process_must_go() {
-    let mut environment = Environment::new();
-    environment.submit("id");
-    let mut process = environment.started();
-    environment.init_error(r#"{"errorMessage":"no app","errorType":"Runtime.ImportModuleError"}"#).unwrap();
-    assert!(environment.finished().is_none(), "what the process still prints belongs to it");
-    environment.pass(EXIT_GRACE);
-    assert!(!process.0.wait().unwrap().success(), "it did not exit by itself and was killed");
-    environment.exited(&process, Exit::Signal { signal: 9, core_dumped: false });
-    let result = environment.result();
-    assert_eq!(result.failure_type().unwrap(), "Runtime.ImportModuleError");
-    assert!(log(&result).contains("\tPhase: init\tStatus: error\tError Type: Runtime.ImportModuleError\n"));
-    environment.submit("next");
-    assert!(environment.lifecycle.take_start());
-}
-
-#[test]
-fn an_init_error_nobody_waited_for_is_the_first_invocations_answer() {
-    let mut environment = Environment::new();
-    let process = environment.started();
-    environment.init_error("{}").unwrap();
-    environment.exited(&process, Exit::Status(1));
-    environment.submit("id");
-    assert_eq!(text(&environment.result()), "{}");
-    environment.submit("next");
-    assert!(environment.lifecycle.take_start(), "after that a new process is tried");
-}
-
-#[test]
-fn an_init_without_end_is_killed_and_the_invocation_told() {
-    let mut environment = Environment::new();
-    environment.submit("id");
-    let mut process = environment.started();
-    environment.pass(INIT_TIMEOUT);
-    assert!(!process.0.wait().unwrap().success());
-    environment.exited(&process, Exit::Signal { signal: 9, core_dumped: false });
-    let result = environment.result();
-    assert_eq!(result.status, InvocationStatus::Timeout);
-    assert!(
-        text(&result).contains("Sandbox.Timedout") && text(&result).contains("Init phase"),
-        "{}",
-        text(&result)
-    );
-    assert!(
-        log(&result).starts_with("INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout\n")
-    );
-}
-
-#[test]
-fn a_process_that_nobody_starts_does_not_hang_the_caller() {
-    let mut environment = Environment::new();
-    environment.submit("id");
-    environment.pass(INIT_TIMEOUT);
-    assert_eq!(environment.result().status, InvocationStatus::Timeout);
+    assert!(environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
 fn a_runtime_may_poll_before_its_pid_is_told() {
     let mut environment = Environment::new();
     environment.submit("id");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
     environment.delivered();
     let process = environment.started();
     environment.respond("id", "42").unwrap();
@@ -695,21 +620,38 @@ fn a_runtime_may_poll_before_its_pid_is_told() {
     assert_eq!(text(&environment.result()), "42");
     environment.exited(&process, Exit::Status(0));
     environment.submit("next");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
-fn a_runtime_may_fail_before_its_pid_is_told() {
+fn a_runtime_that_is_quicker_than_its_starter_is_served_when_it_is_known() {
     let mut environment = Environment::new();
     environment.submit("id");
-    assert!(environment.lifecycle.take_start());
-    environment.init_error("{}").unwrap();
-    assert!(environment.finished().is_none());
-    let process = environment.started();
-    environment.exited(&process, Exit::Status(1));
-    assert_eq!(text(&environment.result()), "{}");
-    environment.submit("next");
-    assert!(environment.lifecycle.take_start(), "the failure is not told twice");
+    assert!(environment.lifecycle.sandbox.take_start());
+    environment.lifecycle.sandbox.process_starting();
+    environment.pass(Duration::from_millis(5));
+    assert!(matches!(environment.next(), NextPoll::Pending), "its process is not known");
+    environment.pass(Duration::from_millis(2));
+    let _process = environment.started();
+    assert_eq!(environment.lifecycle.sandbox.effects.pollers.len(), 1, "it is woken");
+    environment.delivered();
+    environment.pass(Duration::from_millis(3));
+    environment.respond("id", "42").unwrap();
+    environment.next();
+    let result = environment.result();
+    assert!(result.max_memory_used_mb > 0, "it was measured");
+    assert_eq!(result.init_duration, Some(Duration::from_millis(7)));
+    assert_eq!(result.phases.process_start, Some(Duration::from_millis(7)));
+    assert_eq!(result.duration, Duration::from_millis(3));
+}
+
+#[test]
+fn a_start_that_failed_holds_nobody_up() {
+    let mut environment = Environment::new();
+    environment.lifecycle.sandbox.process_starting();
+    environment.lifecycle.launch_ended();
+    environment.submit("id");
+    environment.delivered();
 }
 
 #[test]
@@ -744,7 +686,8 @@ fn closing_fails_everything_that_waits() {
         assert_eq!(result.answer.request_id, id);
         assert_eq!(result.failure_type().unwrap(), "Sandbox.Failure");
     }
-    let invocation = Invocation::new(InvocationRequest::default(), TIMEOUT, Waiter::Nobody).unwrap();
+    let invocation =
+        Invocation::new(InvocationRequest::default(), TIMEOUT, Waiter::Nobody, environment.now).unwrap();
     assert!(matches!(
         environment.lifecycle.submit([invocation], environment.now),
         Err(EndpointError::Closed)

@@ -1,3 +1,6 @@
+mod extensions;
+
+use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver};
@@ -40,8 +43,13 @@ impl Drop for Process {
 
 impl Environment {
     fn new() -> Self {
+        Self::with(EnvironmentConfig::default())
+    }
+
+    fn with(config: EnvironmentConfig) -> Self {
         let (sender, results) = mpsc::channel();
-        let config = EnvironmentConfig { keep_log: true, ..EnvironmentConfig::default() };
+        let max_concurrency = NonZeroUsize::new(SLOTS);
+        let config = EnvironmentConfig { keep_log: true, max_concurrency, ..config };
         let now = Instant::now();
         Self { machine: Managed::new(config, SLOTS, now), results, sender, now }
     }
@@ -57,7 +65,11 @@ impl Environment {
     }
 
     fn started(&mut self) -> Process {
-        assert!(self.machine.take_start());
+        assert!(self.machine.sandbox.take_start());
+        self.known()
+    }
+
+    fn known(&mut self) -> Process {
         let process = Process::new();
         self.machine.process_started(RuntimeProcess::new(process.pid(), true), self.now).unwrap();
         process
@@ -68,7 +80,7 @@ impl Environment {
             InvocationRequest { request_id: Some(request_id.to_owned()), ..InvocationRequest::default() };
         let sender = self.sender.clone();
         let waiter = Waiter::Finish(Box::new(move |result| sender.send(result).unwrap()));
-        let invocation = Invocation::new(request, TIMEOUT, waiter).unwrap();
+        let invocation = Invocation::new(request, TIMEOUT, waiter, self.now).unwrap();
         self.machine.submit([invocation], self.now).unwrap();
     }
 
@@ -88,7 +100,7 @@ impl Environment {
     }
 
     fn respond(&mut self, request_id: &str, payload: &'static str) -> Result<(), Refusal> {
-        let attempt = self.machine.begin_answer(request_id, None)?;
+        let attempt = self.machine.begin_answer(request_id, None, self.now)?;
         let posted = Posted::Response { payload: payload.into(), content_type: None };
         self.machine.finish_answer(attempt, posted, self.now)
     }
@@ -99,7 +111,7 @@ impl Environment {
     }
 
     fn exited(&mut self, process: &Process, status: i32) {
-        let ended = Ended { exit: Exit::Status(status), max_rss_kb: 0 };
+        let ended = process::Ended { exit: Exit::Status(status), max_rss_kb: 0 };
         self.machine.process_exited(process.pid(), ended, self.now);
     }
 
@@ -113,7 +125,7 @@ impl Environment {
     }
 
     fn finished(&mut self) -> Option<InvokeResult> {
-        for (waiter, result) in std::mem::take(&mut self.machine.effects.finishes) {
+        for (waiter, result) in std::mem::take(&mut self.machine.sandbox.effects.finishes) {
             waiter(*result);
         }
         self.results.try_recv().ok()
@@ -183,10 +195,10 @@ fn as_many_pollers_are_woken_as_invocations_wait_and_the_longest_waiting_first()
         environment.waits(poller);
     }
     environment.submit("a");
-    assert_eq!(environment.machine.effects.pollers.len(), 1);
-    environment.machine.effects.pollers.clear();
+    assert_eq!(environment.machine.sandbox.effects.pollers.len(), 1);
+    environment.machine.sandbox.effects.pollers.clear();
     environment.submit("b");
-    assert_eq!(environment.machine.effects.pollers.len(), 2, "the first has not looked yet");
+    assert_eq!(environment.machine.sandbox.effects.pollers.len(), 2, "the first has not looked yet");
 }
 
 #[test]
@@ -195,9 +207,9 @@ fn the_successor_of_a_woken_poller_that_hung_up_is_woken() {
     environment.waits(1);
     environment.waits(2);
     environment.submit("a");
-    environment.machine.effects.pollers.clear();
+    environment.machine.sandbox.effects.pollers.clear();
     environment.machine.drop_poller(1, environment.now);
-    assert_eq!(environment.machine.effects.pollers.len(), 1);
+    assert_eq!(environment.machine.sandbox.effects.pollers.len(), 1);
     assert_eq!(environment.delivered(2).request_id, "a");
 }
 
@@ -220,8 +232,8 @@ fn each_attempt_has_an_invocation_id_and_a_foreign_one_is_gone() {
     let (a, b) = (environment.delivered(1), environment.delivered(2));
     assert_ne!(a.invocation_id, b.invocation_id);
     let foreign = Some(b.invocation_id.as_bytes());
-    assert_eq!(environment.machine.begin_answer("a", foreign), Err(Refusal::OtherAttempt));
-    assert!(environment.machine.begin_answer("a", Some(a.invocation_id.as_bytes())).is_ok());
+    assert_eq!(environment.machine.begin_answer("a", foreign, environment.now), Err(Refusal::OtherAttempt));
+    assert!(environment.machine.begin_answer("a", Some(a.invocation_id.as_bytes()), environment.now).is_ok());
 }
 
 // ---- answers that are not taken -------------------------------------------------------------------------------------
@@ -230,8 +242,8 @@ fn each_attempt_has_an_invocation_id_and_a_foreign_one_is_gone() {
 fn unknown_second_and_parallel_answers_are_refused() {
     let mut environment = Environment::running(1);
     assert_eq!(environment.respond("unknown", "1"), Err(Refusal::InvalidRequestId));
-    let attempt = environment.machine.begin_answer("a", None).unwrap();
-    assert_eq!(environment.machine.begin_answer("a", None), Err(Refusal::InvalidRequestId));
+    let attempt = environment.machine.begin_answer("a", None, environment.now).unwrap();
+    assert_eq!(environment.machine.begin_answer("a", None, environment.now), Err(Refusal::InvalidRequestId));
     let posted = Posted::Response { payload: "1".into(), content_type: None };
     environment.machine.finish_answer(attempt, posted, environment.now).unwrap();
     assert_eq!(environment.respond("a", "2"), Err(Refusal::InvalidRequestId));
@@ -254,7 +266,7 @@ fn a_timeout_ends_the_invocation_and_nothing_else() {
         r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: a Error: Task timed out after 3.00 seconds"}"#
     );
     assert_eq!(result.status, InvocationStatus::Timeout);
-    assert!(environment.machine.ending.is_none(), "nothing is killed");
+    assert!(environment.machine.sandbox.ending.is_none(), "nothing is killed");
     environment.respond("b", "2").unwrap();
     assert_eq!(text(&environment.result()), "2");
 }
@@ -262,7 +274,7 @@ fn a_timeout_ends_the_invocation_and_nothing_else() {
 #[test]
 fn a_late_answer_is_gone_once_and_unknown_after_that() {
     let mut environment = Environment::running(2);
-    let upload = environment.machine.begin_answer("b", None).unwrap();
+    let upload = environment.machine.begin_answer("b", None, environment.now).unwrap();
     environment.pass(TIMEOUT);
     assert_eq!(environment.respond("a", "1"), Err(Refusal::InvokeTimeout));
     assert_eq!(environment.respond("a", "1"), Err(Refusal::InvalidRequestId));
@@ -282,6 +294,28 @@ fn the_last_thousand_timeouts_are_remembered() {
     environment.pass(TIMEOUT);
     assert_eq!(environment.respond("0", "1"), Err(Refusal::InvalidRequestId));
     assert_eq!(environment.respond("1", "1"), Err(Refusal::InvokeTimeout));
+}
+
+#[test]
+fn a_clock_that_is_put_forward_ends_invocations_and_gives_no_kill_up() {
+    let mut environment = Environment::new();
+    let process = environment.started();
+    environment.submit("a");
+    environment.delivered(1);
+    assert_eq!(environment.machine.handed_out(), 1);
+    let jump = |environment: &mut Environment| {
+        environment.now += TIMEOUT;
+        environment.machine.skip(TIMEOUT);
+        environment.machine.expire(environment.now);
+    };
+    jump(&mut environment);
+    assert_eq!(environment.result().status, InvocationStatus::Timeout);
+    assert_eq!(environment.machine.handed_out(), 0);
+    environment.machine.close_for(ShutdownReason::Spindown, environment.now);
+    jump(&mut environment);
+    assert!(environment.machine.sandbox.has_process());
+    environment.exited(&process, 0);
+    assert!(!environment.machine.sandbox.has_process());
 }
 
 #[test]
@@ -321,7 +355,7 @@ fn a_debugger_stops_every_clock_of_this_moment() {
 fn a_process_is_wanted_at_once_and_initialised_by_the_first_poll() {
     let mut environment = Environment::new();
     let _process = environment.started();
-    assert!(!environment.machine.take_start());
+    assert!(!environment.machine.sandbox.take_start());
     environment.now += Duration::from_millis(20);
     environment.waits(1);
     environment.submit("a");
@@ -349,7 +383,7 @@ fn the_first_init_error_counts_and_the_others_are_refused() {
     }
     environment.exited(&process, 1);
     environment.submit("c");
-    assert!(environment.machine.take_start(), "the next invocation gets a new environment");
+    assert!(environment.machine.sandbox.take_start(), "the next invocation gets a new environment");
 }
 
 #[test]
@@ -405,7 +439,7 @@ fn an_exit_in_init_fails_who_waits() {
 #[test]
 fn a_start_that_failed_is_an_invalid_entry_point() {
     let mut environment = Environment::new();
-    assert!(environment.machine.take_start());
+    assert!(environment.machine.sandbox.take_start());
     environment.submit("a");
     environment.machine.start_failed("no such program", environment.now);
     assert!(text(&environment.result()).contains("Runtime.InvalidEntrypoint"));
@@ -431,7 +465,7 @@ fn the_main_processs_exit_fails_everything_that_runs() {
         assert_eq!(text(&environment.result()), expected);
     }
     environment.submit("c");
-    assert!(environment.machine.take_start());
+    assert!(environment.machine.sandbox.take_start());
 }
 
 #[test]
@@ -443,7 +477,7 @@ fn what_waits_for_a_slot_outlives_the_main_process() {
     environment.submit("b");
     environment.exited(&process, 1);
     assert_eq!(environment.result().answer.request_id, "a");
-    assert!(environment.machine.take_start());
+    assert!(environment.machine.sandbox.take_start());
     assert_eq!(environment.delivered(1).request_id, "b");
 }
 
@@ -454,7 +488,7 @@ fn closing_fails_what_runs_and_what_waits_and_kills() {
     environment.submit("a");
     environment.delivered(1);
     environment.submit("b");
-    environment.machine.close(environment.now);
+    environment.machine.close_for(ShutdownReason::Spindown, environment.now);
     for _ in 0..2 {
         assert!(text(&environment.result()).contains("Sandbox.Failure"));
     }
@@ -467,7 +501,7 @@ fn closing_fails_what_runs_and_what_waits_and_kills() {
 #[test]
 fn each_invocation_has_the_log_from_its_start_to_its_report() {
     let mut environment = Environment::running(2);
-    environment.machine.log.write_lines("from a handler\n");
+    environment.machine.sandbox.log.write_lines("from a handler\n");
     environment.respond("a", "1").unwrap();
     environment.respond("b", "1").unwrap();
     let (a, b) = (environment.result(), environment.result());
@@ -484,4 +518,20 @@ fn each_invocation_has_the_log_from_its_start_to_its_report() {
     environment.delivered(1);
     environment.respond("c", "1").unwrap();
     assert!(log(&environment.result()).starts_with("START RequestId: c "), "the log begins anew");
+}
+
+#[test]
+fn a_worker_that_is_quicker_than_the_starter_is_served_when_the_process_is_known() {
+    let mut environment = Environment::new();
+    environment.submit("a");
+    assert!(environment.machine.sandbox.take_start());
+    environment.machine.sandbox.process_starting();
+    environment.waits(0);
+    let _process = environment.known();
+    assert_eq!(environment.machine.sandbox.effects.pollers.len(), 1, "it is woken");
+    environment.delivered(0);
+    environment.respond("a", "1").unwrap();
+    let result = environment.finished().unwrap();
+    assert!(result.max_memory_used_mb > 0, "it was measured");
+    assert!(result.init_duration.is_some());
 }

@@ -83,6 +83,8 @@ impl Subscriber {
 
     /// Queue an event, if it is in one of the subscriber's streams.
     pub fn push(&self, event: &Event, now: Instant) {
+        // Batches are due in the machine's time, of which a virtual clock is ahead.
+        let now = now.min(Instant::now());
         if event.is_in(self.subscription.streams) && self.state().queue.push(event, now) {
             self.changed.notify_one();
         }
@@ -102,7 +104,8 @@ impl Subscriber {
         }
     }
 
-    fn is_paused(&self) -> bool {
+    /// Whether nothing is sent for now.
+    pub fn is_paused(&self) -> bool {
         self.state().pace == Pace::Paused
     }
 
@@ -130,7 +133,8 @@ impl Subscriber {
         self.settled.notify_waiters();
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the subscription has ended.
+    pub fn is_over(&self) -> bool {
         self.state().pace == Pace::Ended
     }
 
@@ -500,6 +504,21 @@ mod tests {
             drop(stream);
             flushed.recv_timeout(Duration::from_secs(10)).expect("the flush ended");
             flush(&subscriber).recv_timeout(Duration::from_secs(10)).expect("there is nothing left to flush");
+        });
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_is_on_its_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let subscriber = http(&listener);
+        while_delivering(&subscriber, || {
+            push(&subscriber, "due");
+            let (mut stream, _) = request(&listener);
+            let flushed = flush(&subscriber);
+            assert!(flushed.recv_timeout(Duration::from_millis(50)).is_err(), "it is not accepted yet");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            drop(stream);
+            flushed.recv_timeout(Duration::from_secs(10)).expect("the flush ended");
         });
     }
 

@@ -21,6 +21,34 @@ pub struct Status {
     pub error_type: Option<String>,
 }
 
+impl Status {
+    /// As events spell it: what the platform caused is a failure, and what the customer caused an error.
+    fn word(&self) -> &'static str {
+        let of_platform = self.error_type.as_ref().is_some_and(|kind| kind.starts_with("Sandbox."));
+        match self.status {
+            InvocationStatus::Error if of_platform => "failure",
+            status => status.as_str(),
+        }
+    }
+}
+
+/// Where an init takes place: in the Init phase, or within the invocation that needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitPhase {
+    Init,
+    Invoke,
+}
+
+impl InitPhase {
+    /// The name in events and log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Invoke => "invoke",
+        }
+    }
+}
+
 /// A part of an invocation's time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
@@ -40,10 +68,10 @@ pub struct Invoked {
 
 /// The environment itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sandbox {
+pub struct Instance {
     pub function_name: String,
     pub function_version: String,
-    pub instance_id: String,
+    pub id: String,
     pub max_memory_mb: u64,
 }
 
@@ -51,6 +79,13 @@ pub struct Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
     pub duration: Duration,
+    /// `None` on Managed Instances.
+    pub more: Option<MoreMetrics>,
+}
+
+/// The figures of an invocation that had the environment to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoreMetrics {
     pub billed_duration_ms: u64,
     pub memory_size_mb: u64,
     pub max_memory_used_mb: u64,
@@ -70,19 +105,22 @@ pub enum Origin {
 pub enum Record {
     InitStart {
         initialization_type: &'static str,
-        sandbox: Sandbox,
+        phase: InitPhase,
+        instance: Instance,
     },
     InitRuntimeDone {
         initialization_type: &'static str,
+        phase: InitPhase,
         status: Status,
     },
     InitReport {
         initialization_type: &'static str,
+        phase: InitPhase,
         status: Status,
         duration: Duration,
     },
     RestoreStart {
-        sandbox: Sandbox,
+        instance: Instance,
     },
     RestoreRuntimeDone {
         status: Status,
@@ -99,7 +137,8 @@ pub enum Record {
     RuntimeDone {
         invoked: Invoked,
         status: Status,
-        duration: Duration,
+        /// `None` if the runtime was never given the event.
+        duration: Option<Duration>,
         produced_bytes: usize,
         spans: Vec<Span>,
     },
@@ -198,20 +237,20 @@ impl Record {
     fn write(&self, json: &mut String, schema: Schema) {
         let mut object = Object::begin(json);
         match self {
-            Self::InitStart { initialization_type, sandbox } => {
-                object.init(initialization_type);
-                object.sandbox(sandbox);
+            Self::InitStart { initialization_type, phase, instance } => {
+                object.init(initialization_type, *phase);
+                object.instance(instance);
             }
-            Self::InitRuntimeDone { initialization_type, status } => {
-                object.init(initialization_type);
+            Self::InitRuntimeDone { initialization_type, phase, status } => {
+                object.init(initialization_type, *phase);
                 object.status(status);
             }
-            Self::InitReport { initialization_type, status, duration } => {
-                object.init(initialization_type);
+            Self::InitReport { initialization_type, phase, status, duration } => {
+                object.init(initialization_type, *phase);
                 object.status(status);
                 object.object("metrics", |metrics| metrics.milliseconds("durationMs", *duration));
             }
-            Self::RestoreStart { sandbox } => object.sandbox(sandbox),
+            Self::RestoreStart { instance } => object.instance(instance),
             Self::RestoreRuntimeDone { status } => object.status(status),
             Self::RestoreReport { status, duration } => {
                 object.status(status);
@@ -228,14 +267,16 @@ impl Record {
             Self::RuntimeDone { invoked, status, duration, produced_bytes, spans } => {
                 object.text("requestId", &invoked.request_id);
                 if schema < Schema::V2022_07_01 {
-                    object.text("status", status.status.as_str());
+                    object.text("status", status.word());
                     return object.end();
                 }
                 object.status(status);
-                object.object("metrics", |metrics| {
-                    metrics.milliseconds("durationMs", *duration);
-                    metrics.number("producedBytes", *produced_bytes as u64);
-                });
+                if let Some(duration) = duration {
+                    object.object("metrics", |metrics| {
+                        metrics.milliseconds("durationMs", *duration);
+                        metrics.number("producedBytes", *produced_bytes as u64);
+                    });
+                }
                 object.spans(spans);
                 object.invoked(invoked, schema);
             }
@@ -247,6 +288,7 @@ impl Record {
                 }
                 object.object("metrics", |metrics| {
                     metrics.milliseconds("durationMs", figures.duration);
+                    let Some(figures) = &figures.more else { return };
                     metrics.number("billedDurationMs", figures.billed_duration_ms);
                     metrics.number("memorySizeMB", figures.memory_size_mb);
                     metrics.number("maxMemoryUsedMB", figures.max_memory_used_mb);
@@ -371,21 +413,20 @@ impl<'a> Object<'a> {
         object.end();
     }
 
-    fn init(&mut self, initialization_type: &str) {
+    fn init(&mut self, initialization_type: &str, phase: InitPhase) {
         self.text("initializationType", initialization_type);
-        // A failed init is not run again inside the invocation here, where the phase would be `invoke`.
-        self.text("phase", "init");
+        self.text("phase", phase.as_str());
     }
 
-    fn sandbox(&mut self, sandbox: &Sandbox) {
-        self.text("functionName", &sandbox.function_name);
-        self.text("functionVersion", &sandbox.function_version);
-        self.text("instanceId", &sandbox.instance_id);
-        self.number("instanceMaxMemory", sandbox.max_memory_mb);
+    fn instance(&mut self, instance: &Instance) {
+        self.text("functionName", &instance.function_name);
+        self.text("functionVersion", &instance.function_version);
+        self.text("instanceId", &instance.id);
+        self.number("instanceMaxMemory", instance.max_memory_mb);
     }
 
     fn status(&mut self, status: &Status) {
-        self.text("status", status.status.as_str());
+        self.text("status", status.word());
         if let Some(error_type) = &status.error_type {
             self.text("errorType", error_type);
         }
@@ -429,7 +470,7 @@ impl<'a> Object<'a> {
 }
 
 /// ISO 8601 in UTC with milliseconds.
-fn push_time(text: &mut String, time: SystemTime) {
+pub(super) fn push_time(text: &mut String, time: SystemTime) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date_of(days);
@@ -444,7 +485,7 @@ fn push_time(text: &mut String, time: SystemTime) {
 }
 
 /// The date so many days after 1970-01-01. Years begin in March here, so that the leap day is the last of a year.
-fn date_of(days: u64) -> (u64, u64, u64) {
+pub fn date_of(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -477,11 +518,11 @@ mod tests {
         Status { status: InvocationStatus::Success, error_type: None }
     }
 
-    fn sandbox() -> Sandbox {
-        Sandbox {
+    fn instance() -> Instance {
+        Instance {
             function_name: "orders".to_owned(),
             function_version: "$LATEST".to_owned(),
-            instance_id: "i".to_owned(),
+            id: "i".to_owned(),
             max_memory_mb: 256,
         }
     }
@@ -502,7 +543,7 @@ mod tests {
         Record::RuntimeDone {
             invoked: invoked(),
             status: success(),
-            duration: Duration::from_micros(26_900),
+            duration: Some(Duration::from_micros(26_900)),
             produced_bytes: 42,
             spans: vec![Span {
                 name: "responseLatency",
@@ -518,11 +559,13 @@ mod tests {
             status: success(),
             metrics: Metrics {
                 duration: Duration::from_micros(45_800),
-                billed_duration_ms: 439,
-                memory_size_mb: 256,
-                max_memory_used_mb: 61,
-                init_duration: Some(Duration::from_micros(392_901)),
-                restore_duration: None,
+                more: Some(MoreMetrics {
+                    billed_duration_ms: 439,
+                    memory_size_mb: 256,
+                    max_memory_used_mb: 61,
+                    init_duration: Some(Duration::from_micros(392_901)),
+                    restore_duration: None,
+                }),
             },
             spans: Vec::new(),
         }
@@ -545,20 +588,29 @@ mod tests {
 
     #[test]
     fn init_is_reported_in_three_events() {
-        let start = Record::InitStart { initialization_type: "on-demand", sandbox: sandbox() };
+        let start = Record::InitStart {
+            initialization_type: "on-demand",
+            phase: InitPhase::Init,
+            instance: instance(),
+        };
         assert_eq!(
             json(start, Schema::V2022_07_01),
             r#"{"time":"2026-01-01T10:00:00.010Z","type":"platform.initStart","record":{"initializationType":"on-demand","phase":"init","functionName":"orders","functionVersion":"$LATEST","instanceId":"i","instanceMaxMemory":256}}"#
         );
         let failed =
             Status { status: InvocationStatus::Error, error_type: Some("Extension.Crash".to_owned()) };
-        let done = Record::InitRuntimeDone { initialization_type: "snap-start", status: failed };
+        let done = Record::InitRuntimeDone {
+            initialization_type: "snap-start",
+            phase: InitPhase::Invoke,
+            status: failed,
+        };
         assert_eq!(
             record(done),
-            r#"{"initializationType":"snap-start","phase":"init","status":"error","errorType":"Extension.Crash"}"#
+            r#"{"initializationType":"snap-start","phase":"invoke","status":"error","errorType":"Extension.Crash"}"#
         );
         let report = Record::InitReport {
             initialization_type: "on-demand",
+            phase: InitPhase::Init,
             status: success(),
             duration: Duration::from_micros(392_501),
         };
@@ -570,7 +622,7 @@ mod tests {
 
     #[test]
     fn a_restore_is_reported_in_three_events() {
-        let json = record(Record::RestoreStart { sandbox: sandbox() });
+        let json = record(Record::RestoreStart { instance: instance() });
         assert!(
             json.starts_with(r#"{"functionName":"orders","functionVersion":"$LATEST","instanceId":"i","#)
         );
@@ -632,7 +684,11 @@ mod tests {
         );
         let report = json(report(), Schema::V2020_08_15);
         assert!(report.contains(r#""record":{"requestId":"id","metrics":{"durationMs":45.8,"#), "{report}");
-        let init = Record::InitRuntimeDone { initialization_type: "on-demand", status: success() };
+        let init = Record::InitRuntimeDone {
+            initialization_type: "on-demand",
+            phase: InitPhase::Init,
+            status: success(),
+        };
         assert!(!known(init, Schema::V2021_03_18));
     }
 

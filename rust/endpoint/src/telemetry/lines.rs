@@ -17,11 +17,13 @@ impl Lines {
                 line(&String::from_utf8_lossy(piece));
                 continue;
             }
-            for part in piece.chunks(MAX_LINE) {
-                self.partial.extend_from_slice(part);
-                if self.partial.ends_with(b"\n") || self.partial.len() >= MAX_LINE {
-                    self.finish(&mut line);
-                }
+            self.partial.extend_from_slice(piece);
+            while self.partial.len() > MAX_LINE {
+                let rest = self.partial.split_off(cut(&self.partial));
+                line(&String::from_utf8_lossy(&std::mem::replace(&mut self.partial, rest)));
+            }
+            if self.partial.ends_with(b"\n") {
+                self.finish(&mut line);
             }
         }
     }
@@ -32,6 +34,12 @@ impl Lines {
             line(&String::from_utf8_lossy(&std::mem::take(&mut self.partial)));
         }
     }
+}
+
+/// Where a line that is too long is cut: not within a character.
+fn cut(line: &[u8]) -> usize {
+    let starts = |at: &usize| line[*at] & 0b1100_0000 != 0b1000_0000;
+    (MAX_LINE - 3..=MAX_LINE).rev().find(starts).unwrap_or(MAX_LINE)
 }
 
 #[cfg(test)]
@@ -59,6 +67,19 @@ mod tests {
     fn a_line_without_end_is_cut() {
         let found = lines_of(&[&vec![b'x'; MAX_LINE + 5], b"y\n"]);
         assert_eq!(found.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE, 7]);
+    }
+
+    #[test]
+    fn a_cut_does_not_go_through_a_character() {
+        for before in 0..4 {
+            let text = format!("{}{}\n", "x".repeat(before), "\u{1f980}".repeat(MAX_LINE / 4 + 10));
+            let found = lines_of(&[text.as_bytes()]);
+            assert_eq!(found.len(), 2);
+            assert!((MAX_LINE - 3..=MAX_LINE).contains(&found[0].len()), "{}", found[0].len());
+            assert!(found.concat() == text, "{before}");
+        }
+        let broken = vec![0xbf; MAX_LINE + 1];
+        assert_eq!(lines_of(&[&broken]).len(), 2, "what is no text is cut anywhere");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Queue {
     /// Whether losses are reported: they are platform events.
     reports_losses: bool,
     filling: Batch,
-    /// Since when the batch has an event.
+    /// Since when the batch has an event, or a loss to report.
     since: Option<Instant>,
     full: VecDeque<Batch>,
     dropped_records: usize,
@@ -75,6 +75,8 @@ impl Queue {
         if self.full.len() >= MAX_WAITING {
             self.dropped_records += 1;
             self.dropped_bytes += json.len();
+            // The report of the loss is due like an event.
+            self.since.get_or_insert(now);
             return false;
         }
         self.report_losses(event.time);
@@ -247,6 +249,21 @@ mod tests {
         let last = sender.queue.take(sender.now, UNIX_EPOCH, true).unwrap();
         assert!(last.array().contains("platform.logsDropped"));
         assert!(sender.queue.is_empty());
+    }
+
+    #[test]
+    fn a_loss_is_told_in_time_without_another_event() {
+        let mut sender = Sender::new(1, 262_144);
+        for _ in 0..=MAX_WAITING {
+            sender.line("x");
+        }
+        sender.now += TIMEOUT / 2;
+        while sender.take().is_some() {}
+        let due = sender.queue.due().expect("the sender must look again");
+        sender.now = due;
+        assert!(sender.take().unwrap().array().contains("platform.logsDropped"));
+        assert!(sender.queue.is_empty());
+        assert_eq!(sender.queue.due(), None);
     }
 
     #[test]

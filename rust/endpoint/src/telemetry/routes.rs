@@ -1,7 +1,5 @@
 //! The routes of the Telemetry API and the Logs API (spec extensions-telemetry 2.1 and 2.2).
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use caloric_core::protocol;
 use hyper::body::Incoming;
@@ -10,7 +8,7 @@ use hyper::{Method, Request, StatusCode};
 use super::Api;
 use crate::environment::{ConnectionOwner, Shared};
 use crate::extensions::routes::{disabled, identify, refused};
-use crate::runtime_api::{Answered, discard, error, json, method_not_allowed, read_whole, truncated};
+use crate::runtime_api::{Answered, discard, error, json, method_not_allowed, read_whole};
 
 /// Which of the two APIs a path belongs to; the documentation also shows a trailing slash.
 pub fn api_of(path: &str) -> Option<Api> {
@@ -29,7 +27,7 @@ pub async fn route(
     owner: &ConnectionOwner,
 ) -> Answered {
     if request.method() != Method::PUT {
-        return method_not_allowed("PUT");
+        return method_not_allowed(request, "PUT").await;
     }
     let (head, body) = request.into_parts();
     let id = match identify(&head.headers, shared, owner) {
@@ -43,9 +41,12 @@ pub async fn route(
             return disabled();
         }
     };
-    let Some(body) = read_whole(body).await else { return truncated() };
+    let body = match read_whole(body).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
+    };
     let subscribed = shared.with(|machine| {
-        machine.with_extensions(|lifecycle| lifecycle.subscribe(id, api, &body, Instant::now()))
+        machine.with_extensions(|machine| machine.sandbox().subscribe(id, api, &body, shared.now()))
     });
     match subscribed {
         None => disabled(),

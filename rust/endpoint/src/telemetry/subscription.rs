@@ -144,14 +144,14 @@ impl Refusal {
 const RESERVED_PORT: u16 = 9001;
 
 impl Subscription {
-    /// Read and check the body of a `PUT`.
-    pub fn parse(api: Api, body: &[u8]) -> Result<Self, Refusal> {
+    /// Read and check the body of a `PUT`. On Managed Instances (`managed`) the Telemetry API has its latest schema only.
+    pub fn parse(api: Api, managed: bool, body: &[u8]) -> Result<Self, Refusal> {
         let refuse = |problem: String| Refusal::Invalid(api, problem);
         let document = JsonValue::parse(body, false).map_err(|error| refuse(error.description(body)))?;
         let root =
             Members::of(&document).ok_or_else(|| refuse("the body is not a JSON object".to_owned()))?;
         let mut problems = Vec::new();
-        let schema = schema(api, &root, &mut problems);
+        let schema = schema(api, managed, &root, &mut problems);
         let streams = streams(&root, &mut problems);
         let buffering = buffering(&root, &mut problems);
         let destination = destination(&root, &mut problems);
@@ -164,8 +164,11 @@ impl Subscription {
     }
 }
 
-fn schema(api: Api, root: &Members<'_>, problems: &mut Vec<String>) -> Option<Schema> {
-    let versions = || Schema::ALL.iter().filter(|(of, ..)| *of == api);
+fn schema(api: Api, managed: bool, root: &Members<'_>, problems: &mut Vec<String>) -> Option<Schema> {
+    let known = |of: Api, schema: Schema| {
+        of == api && (!managed || api == Api::Logs || schema >= Schema::V2025_01_29)
+    };
+    let versions = || Schema::ALL.iter().filter(|(of, _, schema)| known(*of, *schema));
     let found = match root.get("schemaVersion") {
         None if api == Api::Logs => return Some(Schema::V2020_08_15),
         None => {
@@ -291,8 +294,9 @@ fn local_target(uri: &str) -> Result<(u16, String), String> {
     if !matches!(host, "sandbox.localdomain" | "sandbox") {
         return Err(format!("Invalid destination: the host of {uri} must be sandbox.localdomain"));
     }
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = match port.parse() {
-        Ok(port) if port != 0 && port != RESERVED_PORT => port,
+        Ok(port) if digits && port != 0 && port != RESERVED_PORT => port,
         _ if port.is_empty() => return Err(format!("destination.URI {uri}: the port is missing")),
         _ => return Err(format!("destination.URI {uri}: the port must be from 1 to 65535 and not 9001")),
     };
@@ -339,7 +343,7 @@ mod tests {
 
     fn telemetry(rest: &str) -> Result<Subscription, Refusal> {
         let body = format!(r#"{{"schemaVersion":"2022-12-13","types":["platform"],{rest}}}"#);
-        Subscription::parse(Api::Telemetry, body.as_bytes())
+        Subscription::parse(Api::Telemetry, false, body.as_bytes())
     }
 
     fn destination(members: &str) -> Result<Destination, String> {
@@ -360,7 +364,32 @@ mod tests {
         let path = "/t".to_owned();
         assert_eq!(subscription.destination, Destination::Http { port: 4243, path, method: "POST" });
         let logs = format!(r#"{{"types":["function","extension"],"unknown":1,{HTTP}}}"#);
-        assert_eq!(Subscription::parse(Api::Logs, logs.as_bytes()).unwrap().schema, Schema::V2020_08_15);
+        assert_eq!(
+            Subscription::parse(Api::Logs, false, logs.as_bytes()).unwrap().schema,
+            Schema::V2020_08_15
+        );
+    }
+
+    #[test]
+    fn types_are_a_set() {
+        let body = |types: &str| format!(r#"{{"schemaVersion":"2022-07-01","types":{types},{HTTP}}}"#);
+        let parse = |types| Subscription::parse(Api::Telemetry, false, body(types).as_bytes()).unwrap();
+        let all = parse(r#"["extension","platform","function","platform"]"#);
+        assert_eq!(all.streams.names().collect::<Vec<_>>(), ["platform", "function", "extension"]);
+        assert_eq!(all, parse(r#"["platform","function","extension"]"#), "it is the same subscription");
+    }
+
+    #[test]
+    fn each_api_has_its_schemas() {
+        for (api, name, expected) in Schema::ALL {
+            let body = format!(r#"{{"schemaVersion":"{name}","types":["platform"],{HTTP}}}"#);
+            assert_eq!(Subscription::parse(api, false, body.as_bytes()).unwrap().schema, expected);
+            let other = if api == Api::Logs { Api::Telemetry } else { Api::Logs };
+            assert!(Subscription::parse(other, false, body.as_bytes()).is_err(), "{name}");
+        }
+        let without = format!(r#"{{"types":["platform"],{HTTP}}}"#);
+        let refused = Subscription::parse(Api::Telemetry, false, without.as_bytes()).unwrap_err();
+        assert_eq!(refused.message(), "schemaVersion is required");
     }
 
     #[test]
@@ -399,6 +428,9 @@ mod tests {
             ("http://sandbox.localdomain/t", "the port is missing"),
             ("http://sandbox.localdomain:0/", "the port must be from 1 to 65535 and not 9001"),
             ("http://sandbox.localdomain:9001/", "the port must be from 1 to 65535 and not 9001"),
+            ("http://sandbox.localdomain:+80/", "the port must be from 1 to 65535 and not 9001"),
+            ("http://sandbox.localdomain:8a/", "the port must be from 1 to 65535 and not 9001"),
+            ("http://user@sandbox.localdomain:80/", "must be sandbox.localdomain"),
             ("http://sandbox.localdomain:70000/", "the port must be from 1 to 65535 and not 9001"),
             ("http://example.com:80/", "Invalid destination: the host of http://example.com:80/"),
             ("http://127.0.0.1:80/", "must be sandbox.localdomain"),
@@ -407,7 +439,17 @@ mod tests {
             assert!(http(uri).unwrap_err().contains(problem), "{uri}");
         }
         assert_eq!(destination(r#"{"protocol":"TCP","port":4243}"#), Ok(Destination::Tcp { port: 4243 }));
-        for port in ["0", "65536", "9001", "\"80\"", "null"] {
+        for port in [1, 65535] {
+            let accepted = destination(&format!(r#"{{"protocol":"TCP","port":{port}}}"#));
+            assert_eq!(accepted, Ok(Destination::Tcp { port }));
+        }
+        let missing = destination(r#"{"protocol":"HTTP"}"#).unwrap_err();
+        assert_eq!(missing, "destination.URI is required for HTTP");
+        for protocol in [r#""UDP""#, r#""http""#, "1", "null"] {
+            let refused = destination(&format!(r#"{{"protocol":{protocol},"port":1}}"#)).unwrap_err();
+            assert_eq!(refused, "destination.protocol must be HTTP or TCP", "{protocol}");
+        }
+        for port in ["0", "-1", "65536", "9001", "\"80\"", "80.0", "null"] {
             let refused = destination(&format!(r#"{{"protocol":"TCP","port":{port}}}"#)).unwrap_err();
             assert!(refused.contains("destination.port must be a port"), "{port}");
         }
@@ -428,19 +470,19 @@ mod tests {
     fn everything_that_is_wrong_is_said_at_once() {
         let body = br#"{"schemaVersion":"2019-01-01","types":["platform","metrics",1]}"#;
         assert_eq!(
-            Subscription::parse(Api::Telemetry, body).unwrap_err().message(),
+            Subscription::parse(Api::Telemetry, false, body).unwrap_err().message(),
             "schemaVersion must be one of 2022-07-01, 2022-12-13, 2025-01-29; types: metrics is none of platform, \
              function, extension; types: a value that is no string is none of platform, function, extension; \
              destination is required"
         );
-        let refusal = Subscription::parse(Api::Logs, br#"{"schemaVersion":"2022-07-01","types":[]}"#);
+        let refusal = Subscription::parse(Api::Logs, false, br#"{"schemaVersion":"2022-07-01","types":[]}"#);
         assert_eq!(
             refusal.unwrap_err().message(),
             "schemaVersion must be one of 2020-08-15, 2021-03-18; types must name at least one of platform, \
              function, extension; destination is required"
         );
         for body in ["", "[]", "{", "{}"] {
-            let refusal = Subscription::parse(Api::Telemetry, body.as_bytes()).unwrap_err();
+            let refusal = Subscription::parse(Api::Telemetry, false, body.as_bytes()).unwrap_err();
             assert_eq!(
                 (refusal.status(), refusal.error_type()),
                 (StatusCode::BAD_REQUEST, "ValidationError")

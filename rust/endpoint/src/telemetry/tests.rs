@@ -19,7 +19,7 @@ struct Environment {
 
 impl Environment {
     fn new() -> Self {
-        Self { telemetry: Telemetry::new(false), now: Instant::now() }
+        Self { telemetry: Telemetry::new(false, false), now: Instant::now() }
     }
 
     fn subscribe(&mut self, name: &str, api: Api, port: u16) -> Result<&'static str, Refusal> {
@@ -110,6 +110,18 @@ fn without_a_subscriber_nothing_is_wanted_after_init() {
 }
 
 #[test]
+fn a_failed_init_is_not_replayed_in_the_next_one() {
+    let mut environment = Environment::new();
+    environment.telemetry.function_output(b"of the failed one\n", environment.now);
+    environment.end("1");
+    environment.telemetry.reset();
+    environment.end("2");
+    environment.subscribe("obs", Api::Logs, 1).unwrap();
+    let events = environment.waiting("obs");
+    assert!(events.len() == 1 && events[0].contains(r#""requestId":"2""#), "{events:?}");
+}
+
+#[test]
 fn a_subscription_that_comes_back_after_a_reset_goes_on() {
     let mut environment = Environment::new();
     environment.subscribe("obs", Api::Logs, 1).unwrap();
@@ -123,6 +135,8 @@ fn a_subscription_that_comes_back_after_a_reset_goes_on() {
     assert_eq!(names, ["obs"]);
     assert_eq!(environment.waiting("obs").len(), 1);
     assert_eq!(environment.telemetry.started.len(), 2, "delivery goes on, it is not started anew");
+    let over: Vec<_> = environment.telemetry.started.iter().map(|subscriber| subscriber.is_over()).collect();
+    assert_eq!(over, [false, true]);
 }
 
 #[test]
@@ -133,6 +147,7 @@ fn another_subscription_after_a_reset_takes_the_place_of_the_old_one() {
     assert_eq!(environment.subscribe("obs", Api::Telemetry, 2), Ok("Subscribed"));
     let subscribers = environment.telemetry.subscribers();
     assert_eq!(subscribers.len(), 1);
+    assert!(environment.telemetry.started[0].is_over() && !subscribers[0].is_over());
     assert_eq!(subscribers[0].subscription.schema, Schema::V2022_12_13);
 }
 
@@ -144,6 +159,21 @@ fn what_a_process_left_without_a_line_end_is_told_when_it_is_gone() {
     assert!(environment.waiting("obs").is_empty());
     environment.telemetry.function_output_ends(environment.now);
     assert!(environment.waiting("obs")[0].contains(r#""record":"last words""#));
+}
+
+#[test]
+fn lines_are_objects_where_the_function_logs_in_json() {
+    for (json_logs, expected) in [(true, r#""record":{"a": 1}}"#), (false, r#""record":"{\"a\": 1}\n"}"#)] {
+        let mut environment =
+            Environment { telemetry: Telemetry::new(json_logs, false), now: Instant::now() };
+        let body = r#"{"schemaVersion":"2022-12-13","types":["function","extension"],"destination":{"protocol":"TCP","port":1}}"#;
+        environment.telemetry.subscribe("obs", Api::Telemetry, body.as_bytes(), environment.now).unwrap();
+        environment.telemetry.function_output(b"{\"a\": 1}\n", environment.now);
+        environment.telemetry.line(Origin::Extension, "{\"a\": 1}\n", environment.now);
+        let events = environment.waiting("obs");
+        assert_eq!(types(&events), ["function", "extension"]);
+        assert!(events.iter().all(|event| event.ends_with(expected)), "{events:?}");
+    }
 }
 
 #[test]

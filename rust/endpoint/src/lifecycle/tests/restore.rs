@@ -119,7 +119,7 @@ fn a_restore_error_is_for_a_restore_and_an_init_error_counts_as_one() {
 fn the_first_invocation_is_initialised_restored_and_served() {
     let mut environment = snap_start();
     environment.submit("a");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
     environment.pass(Duration::from_millis(5));
     let _process = environment.started();
     environment.pass(Duration::from_millis(95));
@@ -160,14 +160,26 @@ fn the_first_invocation_is_initialised_restored_and_served() {
 }
 
 #[test]
+fn a_runtime_that_is_quicker_than_its_starter_is_restored_when_it_is_known() {
+    let mut environment = snap_start();
+    environment.submit("id");
+    assert!(environment.lifecycle.sandbox.take_start());
+    environment.lifecycle.sandbox.process_starting();
+    assert!(matches!(environment.restore_next(), NextPoll::Pending));
+    let _process = environment.started();
+    assert_eq!(environment.lifecycle.sandbox.effects.pollers.len(), 1, "it is woken");
+    assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
+}
+
+#[test]
 fn a_process_that_waits_for_its_restore_gets_it_with_the_first_invocation() {
     let mut environment = snap_start();
     let _process = environment.started();
     assert!(matches!(environment.restore_next(), NextPoll::Pending));
     environment.pass(Duration::from_secs(3600));
     environment.submit("id");
-    assert!(!environment.lifecycle.take_start(), "there is a process already");
-    assert_eq!(environment.lifecycle.effects.pollers.len(), 1, "the poller is woken");
+    assert!(!environment.lifecycle.sandbox.take_start(), "there is a process already");
+    assert_eq!(environment.lifecycle.sandbox.effects.pollers.len(), 1, "the poller is woken");
     assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
     environment.delivered();
     environment.respond("id", "42").unwrap();
@@ -213,7 +225,7 @@ fn a_runtime_without_restore_is_served_at_once() {
 fn a_runtime_that_nobody_asked_for_can_be_restored_too() {
     let mut environment = in_state(RuntimeState::RestoreReady);
     environment.submit("id");
-    assert!(!environment.lifecycle.take_start());
+    assert!(!environment.lifecycle.sandbox.take_start());
     assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
     environment.delivered();
     environment.respond("id", "1").unwrap();
@@ -248,7 +260,7 @@ fn a_failed_hook_is_the_answer_of_the_waiting_invocation_and_the_process_must_go
         "RESTORE_REPORT Restore Duration: 30.00 ms\tStatus: error\tError Type: Runtime.AfterRestoreError"
     );
     assert!(lines[5].ends_with("\tStatus: error\tError Type: Runtime.AfterRestoreError"));
-    assert!(environment.lifecycle.take_start(), "the second invocation has a new process");
+    assert!(environment.lifecycle.sandbox.take_start(), "the second invocation has a new process");
     assert!(environment.finished().is_none());
 }
 
@@ -266,7 +278,7 @@ fn a_restore_without_end_is_killed_and_the_invocation_told() {
     );
     assert!(log(&result).contains("RESTORE_REPORT Restore Duration: 10000.00 ms\tStatus: timeout\nSTART "));
     environment.submit("next");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
@@ -275,7 +287,7 @@ fn a_restore_of_nobodys_child_times_out_too_and_a_process_is_wanted_then() {
     environment.submit("second");
     environment.pass(RESTORE_TIMEOUT);
     assert_eq!(environment.result().answer.request_id, "id");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
@@ -309,9 +321,9 @@ fn an_exit_before_the_restore_leads_to_a_new_process_at_the_next_invocation() {
     let process = environment.started();
     environment.restore_next();
     environment.exited(&process, Exit::Status(0));
-    assert!(!environment.lifecycle.take_start());
+    assert!(!environment.lifecycle.sandbox.take_start());
     environment.submit("id");
-    assert!(environment.lifecycle.take_start());
+    assert!(environment.lifecycle.sandbox.take_start());
 }
 
 #[test]
@@ -327,7 +339,7 @@ fn a_live_process_that_gave_up_its_wait_does_not_hang_the_caller() {
 }
 
 #[test]
-fn an_init_error_is_as_without_snapshots() {
+fn an_init_error_is_the_answer_of_the_waiting_invocation() {
     let mut environment = snap_start();
     environment.submit("id");
     let process = environment.started();
@@ -336,6 +348,54 @@ fn an_init_error_is_as_without_snapshots() {
     let result = environment.result();
     assert_eq!(text(&result), r#"{"errorType":"ValueError"}"#);
     assert!(log(&result).starts_with("INIT_REPORT Init Duration: 0.00 ms\tPhase: init\tStatus: error"));
+    assert!(!environment.lifecycle.sandbox.take_start(), "the init of a snapshot belongs to no invocation");
+}
+
+#[test]
+fn an_init_error_that_nobody_waited_for_is_the_first_invocations_answer() {
+    let mut environment = snap_start();
+    let process = environment.started();
+    environment.init_error("{}").unwrap();
+    environment.exited(&process, Exit::Status(64));
+    environment.submit("id");
+    assert_eq!(text(&environment.result()), "{}");
+    environment.submit("next");
+    assert!(environment.lifecycle.sandbox.take_start(), "after that a new process is tried");
+}
+
+#[test]
+fn an_init_without_end_is_killed_and_the_waiting_invocation_told() {
+    let mut environment = snap_start();
+    environment.submit("id");
+    let mut process = environment.started();
+    environment.pass(INIT_TIMEOUT);
+    assert!(!process.0.wait().unwrap().success());
+    environment.exited(&process, KILLED);
+    let result = environment.result();
+    assert_eq!(result.status, InvocationStatus::Timeout);
+    assert!(text(&result).contains("Sandbox.Timedout") && text(&result).contains("Init phase"));
+    assert!(
+        log(&result).starts_with("INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout\n")
+    );
+}
+
+#[test]
+fn after_a_crash_the_function_is_initialised_and_restored_anew() {
+    let mut environment = snap_start();
+    environment.submit("id");
+    let process = environment.started();
+    assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
+    environment.delivered();
+    environment.exited(&process, Exit::Status(1));
+    environment.result();
+    environment.submit("second");
+    let _process = environment.started();
+    assert!(matches!(environment.restore_next(), NextPoll::Deliver(())));
+    environment.delivered();
+    environment.respond("second", "2").unwrap();
+    environment.next();
+    let result = environment.result();
+    assert!(result.init_duration.is_some() && result.restore_duration.is_some());
 }
 
 #[test]

@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::current::unix_ms;
-use super::processes::{Ending, ProcessSlot};
-use super::{Lifecycle, REAP_LIMIT};
+use super::{Ending, ProcessSlot, REAP_LIMIT, Sandbox};
 use crate::extensions::{Event, ShutdownReason};
+use crate::lifecycle::current::unix_ms;
 
 /// What an environment has in all, from SIGTERM to the last SIGKILL.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -17,14 +16,17 @@ const RUNTIME_SHARE: Duration = Duration::from_millis(300);
 /// The runtime's part, and the whole budget, where an internal extension lives in it.
 const RUNTIME_SHARE_WITH_EXTENSION: Duration = Duration::from_millis(500);
 
+/// The runtime's part of it on Managed Instances, with extensions of whichever kind (spec extensions-telemetry 6).
+const MANAGED_RUNTIME_SHARE: Duration = Duration::from_millis(600);
+
 /// What is left to the extensions then.
 const EXTENSIONS_SHARE: Duration = Duration::from_millis(1500);
 
 /// The extensions on their way out; the runtime is gone.
 #[derive(Debug)]
-pub(super) struct ExtensionShutdown {
+pub(crate) struct ExtensionShutdown {
     step: Step,
-    pub(super) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,46 +39,83 @@ enum Step {
     Killed,
 }
 
-impl Lifecycle {
+impl ExtensionShutdown {
+    /// Whether they were killed and their end is waited for.
+    pub(crate) fn is_kill(&self) -> bool {
+        self.step == Step::Killed
+    }
+}
+
+/// How far it is with the end of all processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// There was none to end.
+    Nothing,
+    /// Their end will be told.
+    UnderWay,
+    /// All of them are gone, and the machine says so with [`Sandbox::reset`].
+    All,
+}
+
+impl Sandbox {
     /// Whether processes are on their way out.
-    pub(super) fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.is_some() || self.extension_shutdown.is_some()
     }
 
-    /// End all processes, the runtime's first. `false` if there is none.
-    pub(super) fn end_processes(&mut self, reason: ShutdownReason, now: Instant) -> bool {
+    /// End all processes, the runtime's first.
+    pub(crate) fn end_processes(&mut self, reason: ShutdownReason, now: Instant) -> Ended {
         let (internal, external) = (self.extensions.registered(false), self.extensions.registered(true));
         if self.extension_shutdown.is_some() || (self.ending.is_some() && (internal || external)) {
             // It is under way.
-            return true;
+            return Ended::UnderWay;
         }
         // A process that stands still hears no signal.
         self.thaw();
         self.shutdown_reason = reason;
         self.shutdown_began = Some(now);
+        if matches!(self.process, ProcessSlot::Running(_)) || !self.extension_processes.is_empty() {
+            self.telemetry.shutdown(reason.as_str(), now);
+        }
         let ProcessSlot::Running(process) = &mut self.process else {
             if self.extension_processes.is_empty() {
-                return false;
+                return Ended::Nothing;
             }
             self.process = ProcessSlot::None;
-            self.shut_extensions_down(now);
-            return true;
+            return self.shut_extensions_down(now);
         };
         let share = match (internal, external) {
+            (true, _) | (_, true) if self.config.max_concurrency.is_some() => MANAGED_RUNTIME_SHARE,
             (true, _) => RUNTIME_SHARE_WITH_EXTENSION,
             (false, true) => RUNTIME_SHARE,
             // Nobody asked for time, and none is given.
-            (false, false) => return self.kill_process(now),
+            (false, false) => {
+                self.kill_process(now);
+                return Ended::UnderWay;
+            }
         };
         self.peak_kb = self.peak_kb.max(process.peak_memory_kb());
         process.terminate();
         self.ending = Some(Ending { deadline: now + share, killed: false });
         self.arm(now + share);
-        true
+        Ended::UnderWay
     }
 
-    /// The runtime is gone: the turn of the others.
-    pub(super) fn shut_extensions_down(&mut self, now: Instant) {
+    /// The runtime is gone, by itself or not: the turn of the others.
+    pub(crate) fn process_gone(&mut self, now: Instant) -> Ended {
+        if self.extension_shutdown.is_some() {
+            return Ended::UnderWay;
+        }
+        if self.shutdown_began.is_none() {
+            // It ended by itself.
+            self.shutdown_reason = ShutdownReason::Failure;
+            self.shutdown_began = Some(now);
+            self.telemetry.shutdown(self.shutdown_reason.as_str(), now);
+        }
+        self.shut_extensions_down(now)
+    }
+
+    pub(crate) fn shut_extensions_down(&mut self, now: Instant) -> Ended {
         self.ending = None;
         self.thaw();
         self.drain_log(now);
@@ -90,16 +129,18 @@ impl Lifecycle {
         self.effects.flush.extend(subscribers);
         // The flush has a limit of its own and always comes to an end.
         self.extension_shutdown = Some(ExtensionShutdown { step: Step::Flushing, deadline: None });
+        Ended::UnderWay
     }
 
     /// The last telemetry was sent, or could not be.
-    pub fn telemetry_flushed(&mut self, now: Instant) {
+    pub(crate) fn telemetry_flushed(&mut self, now: Instant) -> Ended {
         if self.extension_shutdown.as_ref().is_some_and(|shutdown| shutdown.step == Step::Flushing) {
-            self.tell_extensions_to_end(now);
+            return self.tell_extensions_to_end(now);
         }
+        Ended::UnderWay
     }
 
-    fn tell_extensions_to_end(&mut self, now: Instant) {
+    fn tell_extensions_to_end(&mut self, now: Instant) -> Ended {
         // The time of the flush is not theirs.
         let deadline = (self.shutdown_began.unwrap_or(now) + BUDGET).max(now + EXTENSIONS_SHARE);
         self.extension_shutdown = Some(ExtensionShutdown { step: Step::Told, deadline: Some(deadline) });
@@ -111,24 +152,25 @@ impl Lifecycle {
             }
         }
         self.arm(deadline);
-        self.extension_gone(now);
+        self.extensions_ended()
     }
 
     /// One of them is gone, or all of them are.
-    pub(super) fn extension_gone(&mut self, now: Instant) {
+    pub(super) fn extensions_ended(&self) -> Ended {
         let told = self.extension_shutdown.as_ref().is_some_and(|shutdown| shutdown.step != Step::Flushing);
-        if told && self.extension_processes.is_empty() {
-            self.environment_gone(now);
-        }
+        if told && self.extension_processes.is_empty() { Ended::All } else { Ended::UnderWay }
     }
 
-    /// The extensions' time is up.
-    pub(super) fn expire_extensions(&mut self, now: Instant) {
-        let Some(shutdown) = &mut self.extension_shutdown else { return };
+    /// The extensions' time is up, if it is.
+    pub(crate) fn expire_extensions(&mut self, now: Instant) -> Ended {
+        let Some(shutdown) = &mut self.extension_shutdown else { return Ended::UnderWay };
+        if shutdown.deadline.is_none_or(|deadline| deadline > now) {
+            return Ended::UnderWay;
+        }
         if shutdown.step == Step::Killed {
             // They cannot be killed (a hung device, say). Whoever waits must not hang with them.
             self.extension_processes.clear();
-            return self.environment_gone(now);
+            return Ended::All;
         }
         shutdown.step = Step::Killed;
         shutdown.deadline = Some(now + REAP_LIMIT);
@@ -136,5 +178,6 @@ impl Lifecycle {
             process.kill();
         }
         self.arm(now + REAP_LIMIT);
+        Ended::UnderWay
     }
 }
