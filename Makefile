@@ -46,7 +46,7 @@ test: ## Run the tests, Rust and Python, in .venv
 	@tools/setup parts
 	@# The bindings are tested from Python: an extension module does not link outside an interpreter.
 	@$(CARGO) test --locked --workspace --exclude caloric-bindings
-	@$(PY) -m pytest $(SIDE_BY_SIDE)
+	@tools/pytest $(PY)
 
 .PHONY: test-all
 test-all: ## Run the Python tests on every supported CPython found, from wheels
