@@ -472,26 +472,44 @@ class EnvironmentPool:
 
     An invocation is run by the free environment that was used last. Where none is free another one is wanted, as long
     as there are fewer than `limit`; then invocations wait, in the order in which they came. The environments are kept
-    until the pool is closed. What one of them suffers (a crash, a time limit, a slow init) concerns the invocation that
-    it runs, and no other.
+    until the pool is closed, or until they are replaced. What one of them suffers (a crash, a time limit, a slow init)
+    concerns the invocation that it runs, and no other.
 
     `first` is there from the beginning; whoever makes the others asks `wait_until_wanted`. One on Managed Instances
     stays alone. From now on the pool closes them.
     """
 
     def __new__(cls, first: ExecutionEnvironment, *, limit: int) -> Self: ...
-    def wait_until_wanted(self) -> bool:
-        """Wait until another environment is wanted; `False` when the pool is closed.
+    def wait_until_wanted(self) -> int | None:
+        """Wait until another environment is wanted, and return the generation that wants it.
 
-        Who gets `True` makes one like the first, and calls `add`, or `give_up`. For a thread of its own: signals are
-        not looked after.
+        None when the pool is closed. The generation says how often the environments were replaced. Who gets one makes
+        an environment like the first of that generation, and calls `add`, or `give_up`. For a thread of its own:
+        signals are not looked after.
         """
 
-    def add(self, environment: ExecutionEnvironment) -> None:
-        """Take in an environment. Raises `RuntimeError` if the pool is closed; it is the caller's to close then."""
+    def add(self, environment: ExecutionEnvironment, *, generation: int) -> bool:
+        """Take in an environment that `generation` wanted.
 
-    def give_up(self) -> None:
-        """Say that the wanted environment cannot be made: no other will be wanted, and those that are there must do."""
+        `False` if that was replaced meanwhile. Raises `RuntimeError` if the pool is closed. In both cases the
+        environment is the caller's to close.
+        """
+
+    def give_up(self, *, generation: int) -> None:
+        """Say that the environment that `generation` wanted cannot be made: it will want no other.
+
+        Those that are there must do, until they are replaced.
+        """
+
+    def replace(self, environment: ExecutionEnvironment) -> None:
+        """Have what waits, and what comes, run by `environment` and by others like it, which will be wanted.
+
+        For a function whose code or configuration has changed. The environments that were there end as soon as they
+        have finished what they run, with the Shutdown phase; those that are idle or in their Init phase end now. No
+        invocation is lost, and nothing is waited for here.
+
+        Raises `RuntimeError` if the pool is closed; the environment is the caller's to close then.
+        """
 
     def submit(
         self,
@@ -509,7 +527,7 @@ class EnvironmentPool:
         """Run one invocation and call `callback` when it is finished: see `ExecutionEnvironment.submit`."""
 
     def __len__(self) -> int:
-        """How many environments there are."""
+        """How many environments there are, without those that were replaced."""
 
     def close(self) -> None:
         """Close all environments at the same time: see `ExecutionEnvironment.close`. Idempotent."""

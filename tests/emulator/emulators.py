@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from typing_extensions import Self
+
 CALORIC = str(Path(sysconfig.get_path("scripts")) / "caloric")
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
 # Seconds. Nothing here takes so long unless it is broken.
@@ -69,7 +71,7 @@ class Emulator:
         self.runtime_api = f"127.0.0.1:{free_port()}"
         program = [str(rie())] if kind == "aws" else [CALORIC, "emulate"]
         own = ["--runtime-interface-emulator-address", f"127.0.0.1:{self.port}"] if address else []
-        if "--concurrency" not in options and "--runtime-api-address" not in options:
+        if not {"--concurrency", "--reload", "--runtime-api-address"} & set(options):
             own += ["--runtime-api-address", self.runtime_api]
         self._log = tempfile.NamedTemporaryFile(suffix=".log")  # noqa: SIM115 - open as long as the process
         given = environment("", **(variables or {}))
@@ -142,7 +144,7 @@ class Emulator:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
-    def __enter__(self) -> Emulator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -359,7 +359,7 @@ def test_closing_answers_those_who_wait_and_ends_all_processes(
     assert {result.error_type for result in results} == {"Sandbox.Failure"}
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(b"{}", print)
-    assert not pool.wait_until_wanted()
+    assert pool.wait_until_wanted() is None
 
 
 def test_a_value_that_cannot_be_sent_is_refused_at_once_though_all_are_busy(
@@ -382,4 +382,96 @@ def test_a_pool_has_at_least_one_environment_and_closes_a_late_one() -> None:
         pool.close()
         assert first.closed
         with pytest.raises(RuntimeError, match="closed"):
-            pool.add(late)
+            pool.add(late, generation=0)
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_nothing_is_lost_while_environments_are_replaced(limit: int, write_function: WriteFunction) -> None:
+    folder = write_function("import os\n\ndef handler(event, context):\n    return [event, os.getpid()]\n")
+    made: list[RuntimeProcess] = []
+
+    def start() -> RuntimeProcess:
+        made.append(start_process(folder))
+        return made[-1]
+
+    results: list[InvokeResult] = []
+    errors: list[Exception] = []
+
+    def call(first: int) -> None:
+        # One after the other, as a client does it.
+        for number in range(first, first + 100):
+            answered = threading.Event()
+
+            def take(result: InvokeResult, answered: threading.Event = answered) -> None:
+                results.append(result)
+                answered.set()
+
+            supervised.pool.submit(json.dumps(number).encode(), take)
+            assert answered.wait(PATIENCE), f"invocation {number} was lost"
+
+    def caller(first: int) -> None:
+        try:
+            call(first)
+        except Exception as error:
+            errors.append(error)
+
+    supervised = SupervisedPool(start, limit=limit, report=errors.append)
+    with supervised:
+        callers = [threading.Thread(target=caller, args=(first,)) for first in range(0, 600, 100)]
+        for thread in callers:
+            thread.start()
+        replaced = 0
+        while any(thread.is_alive() for thread in callers):
+            served = len(results)
+            supervised.replace(start)
+            replaced += 1
+            # Each generation is to run something.
+            while len(results) < served + 10 and any(thread.is_alive() for thread in callers):
+                time.sleep(0.001)
+        assert not errors
+        assert replaced > 10
+        assert {result.status for result in results} == {"success"}
+        assert sorted(json.loads(result.payload)[0] for result in results) == list(range(600))
+        assert len({json.loads(result.payload)[1] for result in results}) > 10
+        assert len(supervised.pool) <= limit
+    assert all(process.join(10) for process in made)
+    assert not any(is_alive(json.loads(result.payload)[1]) for result in results)
+
+
+def test_an_environment_for_replaced_ones_is_not_taken_in() -> None:
+    with ExecutionEnvironment() as first, ExecutionEnvironment() as second, ExecutionEnvironment() as late:
+        with EnvironmentPool(first, limit=2) as pool:
+            for _ in range(2):
+                pool.submit(b"{}", lambda _: None)
+            generation = pool.wait_until_wanted()
+            assert generation is not None
+            pool.replace(second)
+            assert first.closed
+            assert not pool.add(late, generation=generation)
+            assert not late.closed
+            assert len(pool) == 1
+            # It has no process, so what waits wants another one: of the new generation.
+            assert pool.wait_until_wanted() == generation + 1
+        assert second.closed
+        with pytest.raises(RuntimeError, match="closed"):
+            pool.replace(late)
+        assert not late.closed
+
+
+def test_replaced_environments_end_with_the_pool(write_function: WriteFunction) -> None:
+    folder = write_function(FUNCTION)
+    results: list[InvokeResult] = []
+    with ExecutionEnvironment() as last, EnvironmentPool(last, limit=1) as pool:
+        process = start_process(folder)
+        pool.replace(process.environment)
+        pool.submit(b'{"kind": "wait", "path": "/no/such/file"}', results.append)
+        assert process.environment.wait_until_handed_out(timeout_s=PATIENCE)
+        with ExecutionEnvironment() as successor:
+            pool.replace(successor)
+            assert not process.environment.closed
+            pool.close()
+            assert successor.closed
+            assert process.join(PATIENCE)
+    assert [result.error_type for result in results] == ["Sandbox.Failure"]
+    assert process.pid is not None
+    assert not is_alive(process.pid)

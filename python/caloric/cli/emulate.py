@@ -36,15 +36,17 @@ from caloric.cli.options import (
     region,
     whole_number,
 )
+from caloric.cli.reload import check_reload, fresh_code_variables, reload_on_change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
     from typing import Any
 
     from caloric._rust import EnvironmentPool, ExecutionEnvironment, HttpFront
+    from caloric.local.process import RuntimeProcess
 
 _EPILOG = """\
 The runtime is started at the first invocation, and anew after a timeout or a crash. Invocations run one at a time,
@@ -55,6 +57,9 @@ in the order in which they came; with --concurrency N up to N at a time, each in
   curl http://127.0.0.1:8080/2015-03-31/functions/function/invocations -d '{}'
 
 --http makes it a function URL: http://127.0.0.1:8080/ is for a browser, and every path is the function's.
+
+--reload watches the folder with the code (LAMBDA_TASK_ROOT, or the current one): invocations that come after a save
+run the new code in a new environment, those that run finish in the old one.
 
 --only-api starts no runtime: it prints the variables for one that an IDE or you start, and waits for it.
 
@@ -104,6 +109,11 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="with --http: the response leaves while it is made (invoke mode RESPONSE_STREAM)",
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="when the code was saved, run it: what comes then gets new environments (needs caloric[local])",
+    )
     own, command = aws_emulator.split(parser, argv)
     if "--only-api" in own and "--" not in argv:
         # There is no command whose options could follow.
@@ -113,6 +123,8 @@ def main(argv: Sequence[str]) -> int:
     check_only_api(options, command)
     if options.stream and not options.http:
         raise UserMistake("--stream goes with --http; the invoke path streams to who asks for it")
+    if options.reload:
+        check_reload(options)
     host, port = _address(options)
     function = _function(options, command, own)
     if options.only_api:
@@ -125,15 +137,25 @@ def main(argv: Sequence[str]) -> int:
     def report(error: Exception) -> None:
         _say(f"no further environment can be made: {error}")
 
-    with (
-        SupervisedPool(function.start_environment, limit=options.concurrency, report=report) as pool,
-        _front(pool, host, port, options) as front,
-    ):
-        if not quiet:
-            _say(f"listening on {_url(front, options)}")
-        _wait_for_signal()
-        if not quiet:
-            _say("stopping")
+    supervised = SupervisedPool(function.start_environment, limit=options.concurrency, report=report)
+    with supervised as pool:
+        watch = None
+        if options.reload:
+
+            def remake() -> Callable[[], RuntimeProcess]:
+                return _function(options, command, own).start_environment
+
+            watch = reload_on_change(supervised, function.task_root, remake, _say, quiet=quiet)
+        try:
+            with _front(pool, host, port, options) as front:
+                if not quiet:
+                    _say(f"listening on {_url(front, options)}")
+                _wait_for_signal()
+                if not quiet:
+                    _say("stopping")
+        finally:
+            if watch is not None:
+                watch.close()
     return 0
 
 
@@ -187,6 +209,8 @@ def _function(options: Namespace, command: list[str], own: Sequence[str]) -> Fun
     disabled = by_itself and aws_emulator.disables_extensions()
     extensions = None if disabled else external_extensions(options, layers, installed)
     user = dict(options.env)
+    if options.reload:
+        user = {**fresh_code_variables(), **user}
     log_format = user.get("AWS_LAMBDA_LOG_FORMAT", os.environ.get("AWS_LAMBDA_LOG_FORMAT"))
     version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
     host, port = options.runtime_api_address or (RUNTIME_API if options.only_api else ("127.0.0.1", 0))
@@ -223,12 +247,14 @@ def _function(options: Namespace, command: list[str], own: Sequence[str]) -> Fun
             "host": host,
             "port": port,
             "log_fd": 2,
-            "whole_lines": options.concurrency > 1,
+            # The old environment may write while the new one does.
+            "whole_lines": options.concurrency > 1 or options.reload,
             "freeze": not options.no_freeze,
             "json_logs": log_format == "JSON",
             **patient,
         },
         process={"cwd": cwd},
+        shares_layers=not options.reload,
     )
 
 

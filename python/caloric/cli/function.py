@@ -27,6 +27,7 @@ class Function:
     `extensions` are the paths of the external ones by their names; None switches all extensions off.
 
     The layers are unpacked once, for the first environment; the others share them, which on AWS cannot be written to.
+    Without `shares_layers`, for environments that do not end together, each has its own.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Function:
         settings: dict[str, Any],
         process: dict[str, Any],
         task_root: str | None = None,
+        shares_layers: bool = True,
     ) -> None:
         self._command = list(command)
         self._handler = handler
@@ -53,7 +55,9 @@ class Function:
         names = None if extensions is None else list(extensions)
         self._settings = {"handler": handler, "extensions": names, **settings}
         self._process = process
-        self._task_root = task_root
+        self.task_root = os.getcwd() if task_root is None else task_root
+        """The folder with the code."""
+        self._shares_layers = shares_layers
         self._opt = ""
 
     def start_environment(self) -> RuntimeProcess:
@@ -116,13 +120,14 @@ class Function:
 
         try:
             variables = function_environment(
-                environment, handler=self._handler, user=self._user, task_root=self._task_root
+                environment, handler=self._handler, user=self._user, task_root=self.task_root
             )
             variables.update(self._reserved)
             if self._layers is None:
                 return variables
-            unpacked = bool(self._opt)
-            self._opt = self._opt or environment.layers_folder
+            unpacked = bool(self._opt) and self._shares_layers
+            if not unpacked:
+                self._opt = environment.layers_folder
         except OSError as error:
             raise UserMistake(f"{error.strerror} (TMPDIR)") from None
         from caloric.local.layers import LayerError, layer_variables

@@ -20,7 +20,7 @@ __all__ = ["SupervisedPool"]
 
 
 class SupervisedPool:
-    """Up to `limit` environments of one function, made as they are needed and kept until the end.
+    """Up to `limit` environments of one function, made as they are needed and kept until the end or until `replace`.
 
     `start` makes one and returns its process (see `supervise`). It is called here for the first environment, and what
     it raises then is raised here; for the others it is called on a daemon thread, and what it raises is told to
@@ -43,20 +43,41 @@ class SupervisedPool:
             _thread.start_new_thread(self._supply, ())
 
     def _supply(self) -> None:
-        while self.pool.wait_until_wanted():
+        while (generation := self.pool.wait_until_wanted()) is not None:
             try:
                 process = self._start()
             except Exception as error:
-                self.pool.give_up()
+                self.pool.give_up(generation=generation)
                 self._report(error)
                 continue
             try:
-                self.pool.add(process.environment)
+                added = self.pool.add(process.environment, generation=generation)
             except RuntimeError:
                 # Closed meanwhile.
-                process.environment.close()
-            else:
+                added = False
+            if added:
                 self._processes.append(process)
+            else:
+                process.environment.close()
+
+    def replace(self, start: Callable[[], RuntimeProcess]) -> None:
+        """Have invocations that wait, and all that come, run by environments that `start` makes: the code has changed.
+
+        Those that were there finish what they run and end (see `EnvironmentPool.replace`). Nothing is waited for.
+
+        Raises what `start` raises for the first environment; then all is as it was. `RuntimeError` after `close`.
+        """
+        process = start()
+        # One that is made for the old generation meanwhile is not taken in.
+        self._start = start
+        try:
+            self.pool.replace(process.environment)
+        except BaseException:
+            process.environment.close()
+            raise
+        self._processes.append(process)
+        for ended in [other for other in self._processes if other.join(0)]:
+            self._processes.remove(ended)
 
     def close(self) -> None:
         """Close all environments, as `ExecutionEnvironment.close` does it, at the same time. Idempotent."""

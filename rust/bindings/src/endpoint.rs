@@ -595,17 +595,24 @@ impl EnvironmentPool {
         Ok(Self { inner })
     }
 
-    fn wait_until_wanted(&self, py: Python<'_>) -> bool {
+    fn wait_until_wanted(&self, py: Python<'_>) -> Option<u64> {
         py.detach(|| self.inner.wait_until_wanted())
     }
 
-    fn add(&self, py: Python<'_>, environment: &ExecutionEnvironment) -> PyResult<()> {
+    #[pyo3(signature = (environment, *, generation))]
+    fn add(&self, py: Python<'_>, environment: &ExecutionEnvironment, generation: u64) -> PyResult<bool> {
         let environment = environment.inner.clone();
-        py.detach(|| self.inner.add(environment)).map_err(to_python)
+        py.detach(|| self.inner.add(environment, generation)).map_err(to_python)
     }
 
-    fn give_up(&self, py: Python<'_>) {
-        py.detach(|| self.inner.give_up());
+    #[pyo3(signature = (*, generation))]
+    fn give_up(&self, py: Python<'_>, generation: u64) {
+        py.detach(|| self.inner.give_up(generation));
+    }
+
+    fn replace(&self, py: Python<'_>, environment: &ExecutionEnvironment) -> PyResult<()> {
+        let environment = environment.inner.clone();
+        py.detach(|| self.inner.replace(environment)).map_err(to_python)
     }
 
     #[pyo3(signature = (

@@ -26,7 +26,6 @@ use crate::error::EndpointError;
 use crate::extensions::{MAX_EXTENSIONS, ShutdownReason};
 use crate::invocation::{Answer, Invocation, InvocationRequest, InvokeResult, Waiter};
 use crate::lifecycle::freezing::Entry;
-use crate::pool::Lease;
 use crate::process::RuntimeProcess;
 use crate::reaper::{ProgramSpec, Reaper};
 use crate::sandbox::Effects;
@@ -402,19 +401,42 @@ impl ExecutionEnvironment {
         self.shared.with(|lifecycle| lifecycle.submit(invocations, self.shared.now()))
     }
 
-    /// Queue an invocation of a pool, in which it has waited so long. The lease is dropped when it is over.
-    pub(crate) fn submit_leased(
-        &self,
-        request: InvocationRequest,
-        waiter: Waiter,
-        lease: Lease,
-        in_pool: Duration,
-    ) -> Result<(), EndpointError> {
-        let now = self.shared.now();
-        let mut invocation = Invocation::new(request, self.shared.config.timeout, waiter, now)?;
-        invocation.lease = Some(lease);
-        invocation.submitted = now.checked_sub(in_pool).unwrap_or(now);
-        self.shared.with(|lifecycle| lifecycle.submit([invocation], self.shared.now()))
+    /// Queue an invocation of a pool, whose time limit is this environment's unless it has its own. It is given back
+    /// where no invocation is taken any more.
+    pub(crate) fn offer(&self, mut invocation: Invocation) -> Option<Invocation> {
+        let waited = invocation.submitted.elapsed();
+        self.shared.with(|machine| {
+            if !machine.takes_invocations() {
+                return Some(invocation);
+            }
+            let now = self.shared.now();
+            invocation.submitted = now.checked_sub(waited).unwrap_or(now);
+            invocation.timeout = invocation.own_timeout.unwrap_or(self.shared.config.timeout);
+            // It takes them.
+            let _ = machine.submit([invocation], now);
+            None
+        })
+    }
+
+    /// Take no more invocations, and close as soon as what runs is over: at once if nothing does, and without waiting
+    /// for the processes to be gone. Returns the invocations that wait here; they are somebody else's from now on.
+    pub(crate) fn retire(&self) -> Vec<Invocation> {
+        self.shared.with(|machine| {
+            let now = self.shared.now();
+            let mut waiting = machine.retire();
+            for invocation in &mut waiting {
+                let waited = now.saturating_duration_since(invocation.submitted);
+                let by_machine = Instant::now();
+                invocation.submitted = by_machine.checked_sub(waited).unwrap_or(by_machine);
+            }
+            waiting
+        })
+    }
+
+    /// Whether it was closed and nothing of its processes is left.
+    pub(crate) fn is_gone(&self) -> bool {
+        let machine = self.shared.lock();
+        machine.is_closed() && !machine.has_process()
     }
 
     /// The write end of the pipe for the function's stdout and stderr, close-on-exec and the caller's to close.
@@ -549,6 +571,9 @@ impl Shared {
     pub(crate) fn with<R>(&self, change: impl FnOnce(&mut StateMachine) -> R) -> R {
         let mut lifecycle = self.lock();
         let result = change(&mut lifecycle);
+        if lifecycle.has_served() {
+            lifecycle.close_for(ShutdownReason::Spindown, self.now());
+        }
         let effects = std::mem::take(&mut lifecycle.sandbox().effects);
         let over = effects.process_changed && lifecycle.is_closed() && !lifecycle.has_process();
         if over {

@@ -174,9 +174,13 @@ pub struct Invocation {
     pub cognito_identity: Option<HeaderValue>,
     pub trace_id: HeaderValue,
     pub tenant_id: Option<HeaderValue>,
+    /// The time limit that the caller gave for it.
+    pub own_timeout: Option<Duration>,
+    /// The time limit that it has: its own, or the environment's.
     pub timeout: Duration,
     pub quiet: bool,
     pub pieces: Option<PieceSender>,
+    /// By the environment's clock; in a pool by the machine's.
     pub submitted: Instant,
     pub waiter: Waiter,
     /// What a pool has for it.
@@ -207,6 +211,7 @@ impl Invocation {
             cognito_identity: optional_header("cognito_identity", request.cognito_identity)?,
             trace_id: header("trace_id", trace_id)?,
             tenant_id: optional_header("tenant_id", request.tenant_id)?,
+            own_timeout: request.timeout,
             timeout: request.timeout.unwrap_or(timeout),
             quiet: request.quiet,
             pieces: request.pieces,

@@ -116,6 +116,17 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Give away what waits: no process has it yet. An invocation whose init runs within it is not among those.
+    pub fn take_waiting(&mut self) -> Vec<Invocation> {
+        self.stalled = None;
+        self.queue.drain(..).collect()
+    }
+
+    /// Whether none waits, and none runs: the last one was reported, which is when its runtime has polled again.
+    pub fn has_no_invocation(&self) -> bool {
+        self.queue.is_empty() && self.current.is_none()
+    }
+
     /// The time limit of what runs now is off until it ends: a person is looking at it in a debugger.
     pub fn pause_timeout(&mut self) {
         if let Some(current) = &mut self.current {

@@ -117,6 +117,17 @@ impl Managed {
         Ok(())
     }
 
+    /// Give away what waits: no worker has it yet.
+    pub fn take_waiting(&mut self) -> Vec<Invocation> {
+        self.stalled = None;
+        self.queue.drain(..).collect()
+    }
+
+    /// Whether none waits, and none runs. What a worker does after its answer is not seen here.
+    pub fn has_no_invocation(&self) -> bool {
+        self.queue.is_empty() && self.running.is_empty()
+    }
+
     /// The time limits of what runs now are off until it ends: a person is looking at it in a debugger.
     pub fn pause_timeout(&mut self) {
         for running in &mut self.running {

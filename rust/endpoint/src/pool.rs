@@ -6,13 +6,17 @@
 //! that takes long) concerns the invocation that it was given, and nobody else.
 //!
 //! The pool makes no environments. Whoever made the first is told when another one is wanted, and adds it. All of them
-//! are kept until the pool is closed.
+//! are kept until the pool is closed, or until they are replaced: because the function's code has changed, say. Then
+//! those that are busy finish what they run and end, the others end at once, and what waits or comes is run by their
+//! successors, a new generation.
 //!
 //! A pool of one hands everything to its environment, which has a queue itself; so has one on Managed Instances, which
 //! decides for itself how much it runs at once.
 
 mod schedule;
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,26 +42,29 @@ pub struct Pool {
 struct Shared {
     myself: Weak<Shared>,
     handle: Handle,
-    /// There is one environment and never another.
-    alone: bool,
+    limit: usize,
     version: HeaderValue,
+    /// Held by who replaces all environments, or closes them. Taken before `state`.
+    turn: Mutex<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    schedule: Schedule<Work>,
-    environments: Vec<ExecutionEnvironment>,
+    schedule: Schedule<Invocation>,
+    /// Those that invocations are given to, by their numbers in the schedule.
+    environments: BTreeMap<usize, ExecutionEnvironment>,
+    /// The one that takes everything, because it is and stays the only one.
+    only: Option<ExecutionEnvironment>,
+    /// How often they were replaced.
+    generation: u64,
+    /// They are being replaced: there is none at the moment, and what comes waits.
+    between: bool,
+    /// Those that were replaced and may not be gone.
+    retired: Vec<ExecutionEnvironment>,
     closed: bool,
     /// A task will look at the schedule again.
     timer: bool,
-}
-
-/// An invocation that no environment has yet.
-struct Work {
-    request: InvocationRequest,
-    waiter: Waiter,
-    submitted: Instant,
 }
 
 impl Pool {
@@ -68,13 +75,23 @@ impl Pool {
     pub fn new(first: ExecutionEnvironment, limit: usize) -> Result<Self, EndpointError> {
         let handle = runtime_thread::handle()?;
         let mut schedule = Schedule::new(limit, SETTLING);
-        schedule.add();
+        let (member, _) = schedule.add();
         let shared = Arc::new_cyclic(|myself| Shared {
             myself: myself.clone(),
             handle,
-            alone: limit <= 1 || first.config().max_concurrency.is_some(),
+            limit,
             version: first.executed_version(),
-            state: Mutex::new(State { schedule, environments: vec![first], closed: false, timer: false }),
+            turn: Mutex::default(),
+            state: Mutex::new(State {
+                schedule,
+                only: stays_alone(&first, limit).then(|| first.clone()),
+                environments: BTreeMap::from([(member, first)]),
+                generation: 0,
+                between: false,
+                retired: Vec::new(),
+                closed: false,
+                timer: false,
+            }),
             changed: Condvar::new(),
         });
         Ok(Self { shared })
@@ -84,54 +101,117 @@ impl Pool {
     ///
     /// Fails with [`EndpointError::InvalidHeader`] for a value that cannot be sent, and with [`EndpointError::Closed`].
     pub fn submit(&self, request: InvocationRequest, waiter: Waiter) -> Result<(), EndpointError> {
-        if self.shared.alone {
-            let environment = self.shared.lock().environments[0].clone();
-            return environment.submit_all([(request, waiter)]);
-        }
-        self.shared.submit(Work { request, waiter, submitted: Instant::now() })
+        // The time limit is that of the environment it comes to.
+        self.shared.submit(Invocation::new(request, Duration::ZERO, waiter, Instant::now())?)
     }
 
-    /// Wait until another environment is wanted: who gets `true` makes one and calls [`Self::add`], or
-    /// [`Self::give_up`]. `false` when the pool is closed.
-    pub fn wait_until_wanted(&self) -> bool {
+    /// Wait until another environment is wanted: who gets a generation makes one for it and calls [`Self::add`], or
+    /// [`Self::give_up`]. `None` when the pool is closed.
+    pub fn wait_until_wanted(&self) -> Option<u64> {
         let mut state = self.shared.lock();
         loop {
             if state.closed {
-                return false;
+                return None;
             }
             if state.schedule.take_wanted() {
-                return true;
+                return Some(state.generation);
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Take in an environment that was wanted.
+    /// Take in an environment that was wanted for a generation. `false` if that was replaced meanwhile; the environment
+    /// is the caller's to close then.
     ///
-    /// Fails with [`EndpointError::Closed`], and the environment is the caller's to close then.
-    pub fn add(&self, environment: ExecutionEnvironment) -> Result<(), EndpointError> {
+    /// Fails with [`EndpointError::Closed`], and the environment is the caller's to close then, too.
+    pub fn add(&self, environment: ExecutionEnvironment, generation: u64) -> Result<bool, EndpointError> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(EndpointError::Closed);
         }
-        state.environments.push(environment);
+        if state.generation != generation {
+            return Ok(false);
+        }
         let (member, work) = state.schedule.add();
+        state.environments.insert(member, environment);
         drop(state);
         if let Some(work) = work {
-            // Who waits for it was told all there is to tell when it was queued.
-            let _ = self.shared.run(member, work);
+            self.shared.run(member, work);
         }
         self.shared.review();
+        Ok(true)
+    }
+
+    /// The environment that was wanted for a generation cannot be made, and no other will be: those that are there must
+    /// do, until they are replaced.
+    pub fn give_up(&self, generation: u64) {
+        let mut state = self.shared.lock();
+        if state.generation == generation {
+            state.schedule.give_up();
+        }
+        drop(state);
+        self.shared.review();
+    }
+
+    /// Replace all environments by `first`, and others like it when they are wanted: what waits, and what comes, is
+    /// theirs. Those that were there end, with the Shutdown phase, as soon as they have finished what they run; a process that
+    /// is still in its Init phase ends at once. Nothing is lost, and nothing is waited for here.
+    ///
+    /// Fails with [`EndpointError::Closed`], and the environment is the caller's to close then.
+    pub fn replace(&self, first: ExecutionEnvironment) -> Result<(), EndpointError> {
+        let shared = &self.shared;
+        let _turn = shared.take_turn();
+        let mut state = shared.lock();
+        if state.closed {
+            return Err(EndpointError::Closed);
+        }
+        state.generation += 1;
+        state.between = true;
+        state.only = None;
+        state.schedule.forget_all();
+        let old: Vec<_> = mem::take(&mut state.environments).into_values().collect();
+        drop(state);
+        // Not under the lock: who waits for an answer may be called, and come back here.
+        let mut waiting: Vec<Invocation> = old.iter().flat_map(ExecutionEnvironment::retire).collect();
+        waiting.sort_by_key(|invocation| invocation.submitted);
+
+        let mut state = shared.lock();
+        state.retired.retain(|environment| !environment.is_gone());
+        state.retired.extend(old);
+        let mut given = None;
+        let member = if stays_alone(&first, shared.limit) {
+            // What comes before all of this is handed on waits behind it.
+            loop {
+                waiting.extend(state.schedule.drain());
+                if waiting.is_empty() {
+                    break;
+                }
+                drop(state);
+                for invocation in waiting.drain(..) {
+                    // One that is closed already takes none, and would have answered none.
+                    drop(first.offer(invocation));
+                }
+                state = shared.lock();
+            }
+            state.only = Some(first.clone());
+            state.schedule.add().0
+        } else {
+            state.schedule.wait_again(waiting);
+            let (member, work) = state.schedule.add();
+            given = work;
+            member
+        };
+        state.environments.insert(member, first);
+        state.between = false;
+        drop(state);
+        if let Some(work) = given {
+            shared.run(member, work);
+        }
+        shared.review();
         Ok(())
     }
 
-    /// The environment that was wanted cannot be made, and no other will be: those that are there must do.
-    pub fn give_up(&self) {
-        self.shared.lock().schedule.give_up();
-        self.shared.review();
-    }
-
-    /// How many environments there are.
+    /// How many environments there are, without those that were replaced.
     pub fn size(&self) -> usize {
         self.shared.lock().environments.len()
     }
@@ -153,46 +233,86 @@ impl Pool {
     }
 }
 
+/// Whether an environment has no others beside it in a pool with that limit.
+fn stays_alone(environment: &ExecutionEnvironment, limit: usize) -> bool {
+    limit <= 1 || environment.config().max_concurrency.is_some()
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, work: Work) -> Result<(), EndpointError> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(EndpointError::Closed);
-        }
-        if let Some(member) = state.schedule.take_idle() {
-            drop(state);
-            return self.run(member, work);
-        }
-        // What is wrong with it is said now, not when its turn comes.
-        let timeout = state.environments[0].config().timeout;
-        Invocation::new(work.request.clone(), timeout, Waiter::Nobody, work.submitted)?;
-        state.schedule.wait(work);
-        drop(state);
-        self.review();
-        Ok(())
+    fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Give an environment its invocation. The lease comes back when both are done with each other.
-    fn run(&self, member: usize, work: Work) -> Result<(), EndpointError> {
-        let environment = self.lock().environments[member].clone();
-        let lease = Lease { pool: self.myself.clone(), member };
-        let waiter = match work.waiter {
-            Waiter::Answer(done) => {
-                let pool = self.myself.clone();
-                Waiter::Answer(Box::new(move |answer| {
-                    if let Some(pool) = pool.upgrade() {
-                        pool.lock().schedule.answered(member, Instant::now());
-                    }
-                    done(answer);
-                }))
+    fn submit(&self, mut invocation: Invocation) -> Result<(), EndpointError> {
+        loop {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(EndpointError::Closed);
             }
-            other => other,
+            let (environment, member) = if let Some(only) = &state.only {
+                (only.clone(), None)
+            } else if let Some(member) = state.schedule.take_idle() {
+                (state.environments[&member].clone(), Some(member))
+            } else {
+                state.schedule.wait(invocation);
+                drop(state);
+                self.review();
+                return Ok(());
+            };
+            let generation = state.generation;
+            drop(state);
+            let Some(refused) = self.offer(&environment, member, invocation) else { return Ok(()) };
+            if self.lock().generation == generation {
+                // It was closed by somebody else.
+                return Err(EndpointError::Closed);
+            }
+            invocation = refused;
+        }
+    }
+
+    /// Give an environment, one of several if it has a number, its invocation. It comes back if that was replaced or
+    /// closed meanwhile. With the number goes a lease, which comes back when both are done with each other.
+    fn offer(
+        &self,
+        environment: &ExecutionEnvironment,
+        member: Option<usize>,
+        mut invocation: Invocation,
+    ) -> Option<Invocation> {
+        if let Some(member) = member {
+            invocation.lease = Some(Lease { pool: self.myself.clone(), member });
+            invocation.waiter = match invocation.waiter {
+                Waiter::Answer(done) => {
+                    let pool = self.myself.clone();
+                    Waiter::Answer(Box::new(move |answer| {
+                        if let Some(pool) = pool.upgrade() {
+                            pool.lock().schedule.answered(member, Instant::now());
+                        }
+                        done(answer);
+                    }))
+                }
+                other => other,
+            };
+        }
+        let mut refused = environment.offer(invocation)?;
+        refused.lease = None;
+        Some(refused)
+    }
+
+    /// Give an environment what has waited for one.
+    fn run(&self, member: usize, work: Invocation) {
+        let environment = self.lock().environments.get(&member).cloned();
+        let refused = match environment {
+            Some(environment) => self.offer(&environment, Some(member), work),
+            None => Some(work),
         };
-        environment.submit_leased(work.request, waiter, lease, work.submitted.elapsed())
+        if let Some(refused) = refused {
+            // Replaced just now: it goes to the next one. Who waits is told by the loss if the pool is closed.
+            let _ = self.submit(refused);
+        }
     }
 
     fn released(&self, member: usize) {
@@ -201,7 +321,7 @@ impl Shared {
             if state.closed { None } else { state.schedule.release(member) }
         };
         if let Some(work) = work {
-            let _ = self.run(member, work);
+            self.run(member, work);
         }
         self.review();
     }
@@ -209,7 +329,7 @@ impl Shared {
     /// See if other environments are wanted, and when to look again.
     fn review(&self) {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed || state.between {
             return;
         }
         let (wanted, again) = state.schedule.review(Instant::now());
@@ -231,15 +351,16 @@ impl Shared {
 
     /// Close, and return the environments, which end now.
     fn close(&self) -> Vec<ExecutionEnvironment> {
+        let _turn = self.take_turn();
         let mut state = self.lock();
         state.closed = true;
         let waiting = state.schedule.drain();
-        let environments = state.environments.clone();
+        let environments: Vec<_> = state.environments.values().chain(&state.retired).cloned().collect();
         drop(state);
         self.changed.notify_all();
-        for work in waiting {
+        for invocation in waiting {
             // It answers them when it is closed.
-            let _ = environments[0].submit_all([(work.request, work.waiter)]);
+            drop(environments[0].offer(invocation));
         }
         for environment in &environments {
             environment.close_soon();

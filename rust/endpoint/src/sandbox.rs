@@ -96,6 +96,8 @@ pub struct Sandbox {
     pub(crate) ending: Option<Ending>,
     pub(crate) armed: Option<Instant>,
     pub(crate) closed: bool,
+    /// It takes no more invocations, and is closed when it has none.
+    pub(crate) retired: bool,
     /// The most memory that the processes were seen to use since the runtime was started.
     pub(crate) peak_kb: u64,
     pub(crate) function_arn: String,
@@ -135,6 +137,7 @@ impl Sandbox {
             ending: None,
             armed: None,
             closed: false,
+            retired: false,
             peak_kb: 0,
             effects: Effects::default(),
         }

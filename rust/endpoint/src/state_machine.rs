@@ -119,6 +119,25 @@ impl StateMachine {
         forward!(self, machine => machine.submit(invocations, now))
     }
 
+    /// Whether [`Self::submit`] takes any.
+    pub fn takes_invocations(&self) -> bool {
+        let sandbox = self.sandbox_ref();
+        !sandbox.closed && !sandbox.retired
+    }
+
+    /// No more invocations come. Those that wait are returned, and are somebody else's; what runs goes on to its end,
+    /// and [`Self::has_served`] says when to close.
+    pub fn retire(&mut self) -> Vec<Invocation> {
+        self.sandbox().retired = true;
+        forward!(self, machine => machine.take_waiting())
+    }
+
+    /// Whether it was retired and is to be closed now.
+    pub fn has_served(&self) -> bool {
+        let sandbox = self.sandbox_ref();
+        sandbox.retired && !sandbox.closed && forward!(self, machine => machine.has_no_invocation())
+    }
+
     pub fn pause_timeout(&mut self) {
         forward!(self, machine => machine.pause_timeout());
     }

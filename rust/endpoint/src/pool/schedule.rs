@@ -1,13 +1,18 @@
 //! Which environment runs what: the bookkeeping of a pool, without environments, threads or clocks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Environments by number, in the order in which they were added, and the work that waits for one.
+/// Environments by number, in the order in which they were added, and the work that waits for one. A number is never
+/// another environment's.
 pub struct Schedule<W> {
     limit: usize,
+    /// The limit, or how many there are since no more can be made.
+    attainable: usize,
     settling: Duration,
-    members: Vec<Member>,
+    members: BTreeMap<usize, Member>,
+    /// The number of the next one.
+    next: usize,
     /// The one that was used last is at the end.
     idle: Vec<usize>,
     waiting: VecDeque<W>,
@@ -30,8 +35,10 @@ impl<W> Schedule<W> {
     pub fn new(limit: usize, settling: Duration) -> Self {
         Self {
             limit,
+            attainable: limit,
             settling,
-            members: Vec::new(),
+            members: BTreeMap::new(),
+            next: 0,
             idle: Vec::new(),
             waiting: VecDeque::new(),
             wanted: 0,
@@ -42,7 +49,7 @@ impl<W> Schedule<W> {
     /// The idle environment that was used last, busy from now on.
     pub fn take_idle(&mut self) -> Option<usize> {
         let member = self.idle.pop()?;
-        self.members[member] = Member::Busy;
+        self.members.insert(member, Member::Busy);
         Some(member)
     }
 
@@ -51,34 +58,53 @@ impl<W> Schedule<W> {
         self.waiting.push_back(work);
     }
 
+    /// Work that an environment gives back: it comes before all that waits.
+    pub fn wait_again(&mut self, works: Vec<W>) {
+        for work in works.into_iter().rev() {
+            self.waiting.push_front(work);
+        }
+    }
+
     /// A new environment, and what it is to do at once.
     pub fn add(&mut self) -> (usize, Option<W>) {
-        let member = self.members.len();
+        let member = self.next;
+        self.next += 1;
         self.making = self.making.saturating_sub(1);
-        self.members.push(Member::Busy);
         let work = self.waiting.pop_front();
-        if work.is_none() {
-            self.members[member] = Member::Idle;
+        if work.is_some() {
+            self.members.insert(member, Member::Busy);
+        } else {
+            self.members.insert(member, Member::Idle);
             // It has never been used: all others come before it.
             self.idle.insert(0, member);
         }
         (member, work)
     }
 
+    /// None of the environments is there any more, and those that are being made will not be added. What waits stays.
+    pub fn forget_all(&mut self) {
+        self.attainable = self.limit;
+        self.members.clear();
+        self.idle.clear();
+        self.wanted = 0;
+        self.making = 0;
+    }
+
     /// The caller of a busy environment has its answer.
     pub fn answered(&mut self, member: usize, now: Instant) {
-        if self.members[member] == Member::Busy {
-            self.members[member] = Member::Answered(now);
+        if let Some(state @ Member::Busy) = self.members.get_mut(&member) {
+            *state = Member::Answered(now);
         }
     }
 
-    /// An environment is done; what it is to do next, if anything waits.
+    /// An environment is done; what it is to do next, if anything waits and it is still there.
     pub fn release(&mut self, member: usize) -> Option<W> {
+        let state = self.members.get_mut(&member)?;
         let work = self.waiting.pop_front();
         if work.is_some() {
-            self.members[member] = Member::Busy;
+            *state = Member::Busy;
         } else {
-            self.members[member] = Member::Idle;
+            *state = Member::Idle;
             self.idle.push(member);
         }
         work
@@ -90,7 +116,7 @@ impl<W> Schedule<W> {
         let uncovered = self.waiting.len().saturating_sub(self.making);
         let mut settling: Vec<Instant> = self
             .members
-            .iter()
+            .values()
             .filter_map(|member| match member {
                 Member::Answered(since) => Some(*since + self.settling),
                 _ => None,
@@ -98,7 +124,7 @@ impl<W> Schedule<W> {
             .filter(|until| *until > now)
             .collect();
         settling.sort_unstable();
-        let room = self.limit.saturating_sub(self.members.len() + self.making);
+        let room = self.attainable.saturating_sub(self.members.len() + self.making);
         self.wanted = uncovered.saturating_sub(settling.len()).min(room);
         let relies = uncovered > 0 && room > self.wanted;
         (self.wanted > 0, settling.first().copied().filter(|_| relies))
@@ -117,7 +143,7 @@ impl<W> Schedule<W> {
     /// An environment cannot be made: there will be no others.
     pub fn give_up(&mut self) {
         self.making = self.making.saturating_sub(1);
-        self.limit = self.members.len();
+        self.attainable = self.members.len();
     }
 
     /// All that waits.
@@ -240,6 +266,41 @@ mod tests {
         schedule.give_up();
         assert_eq!(wanted(&mut schedule, now), 0);
         assert_eq!(schedule.release(0), Some("a"));
+    }
+
+    #[test]
+    fn forgotten_environments_get_nothing_and_what_waits_stays_in_its_order() {
+        let now = Instant::now();
+        let mut schedule = schedule(2, 2);
+        schedule.take_idle();
+        schedule.take_idle();
+        schedule.wait("c");
+        schedule.forget_all();
+        assert_eq!(schedule.release(0), None);
+        schedule.answered(1, now);
+        assert_eq!(schedule.take_idle(), None);
+        schedule.wait_again(vec!["a", "b"]);
+        assert_eq!(schedule.add(), (2, Some("a")));
+        assert_eq!(schedule.release(1), None);
+        assert_eq!(wanted(&mut schedule, now), 1);
+        assert_eq!(schedule.release(2), Some("b"));
+        assert_eq!(schedule.release(2), Some("c"));
+        assert_eq!(schedule.release(2), None);
+        assert_eq!(schedule.take_idle(), Some(2));
+    }
+
+    #[test]
+    fn after_all_were_forgotten_others_can_be_made_again() {
+        let now = Instant::now();
+        let mut schedule = schedule(1, 2);
+        schedule.take_idle();
+        schedule.wait("a");
+        assert_eq!(wanted(&mut schedule, now), 1);
+        schedule.give_up();
+        schedule.forget_all();
+        assert_eq!(schedule.add(), (1, Some("a")));
+        schedule.wait("b");
+        assert_eq!(wanted(&mut schedule, now), 1);
     }
 
     #[test]
