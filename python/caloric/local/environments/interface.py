@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Environments", "FunctionVersion"]
+__all__ = ["Environments", "FunctionVersion", "ProvisionedEnvironments"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,18 @@ class FunctionVersion:
     """`code` is the user's own folder: what is saved there is what the next invocation runs."""
 
 
+@dataclass(frozen=True)
+class ProvisionedEnvironments:
+    """How far the environments are that `Environments.provision` asked for."""
+
+    allocated: int = 0
+    """So many exist: they are being initialised, wait for an invocation or run one."""
+    available: int = 0
+    """So many of them are initialised."""
+    failure: str | None = None
+    """Why the rest will not come, such as `FUNCTION_ERROR_INIT_FAILURE`; `None` while they still may."""
+
+
 class Environments(Protocol):
     """Runs function versions. Each call returns at once, and is for any thread; what takes time goes on behind it."""
 
@@ -65,3 +77,6 @@ class Environments(Protocol):
 
     def provision(self, function_name: str, qualifier: str, environments: int) -> None:
         """Keep so many environments of this version or alias started; 0 for none."""
+
+    def provisioned(self, function_name: str, qualifier: str) -> ProvisionedEnvironments:
+        """Return how far the environments are that `provision` asked for; none where it did not."""

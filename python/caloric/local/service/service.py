@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,3 +24,7 @@ class LambdaService:
     store: Store
     blobs: Blobs
     environments: Environments
+    endpoint: str = "http://127.0.0.1:9001"
+    """Where clients reach the service, without a slash at the end."""
+    download_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
+    """Signs the addresses that content is downloaded from (`downloads`). A new one ends the old addresses."""
