@@ -9,8 +9,9 @@ class ServiceError(Exception):
     """An operation was refused.
 
     `name` is the exception's name in AWS's API model, such as `ResourceNotFoundException`. Status and shape of the
-    answer follow from it (`caloric.local.http.errors`; spec lambda-service 0.4). `members` are further members of the
-    exception's shape, such as `Reason`. `message` may be `None` where AWS sends none.
+    answer follow from it (`caloric.local.http.errors`; spec lambda-service 0.4). `message` may be `None` where AWS
+    sends none. `members` are further members of the exception's shape, such as `Reason`; `Type=None` leaves out the
+    `Type` that the answer has otherwise, as AWS does for some.
     """
 
     def __init__(self, name: str, message: str | None, **members: object) -> None:
