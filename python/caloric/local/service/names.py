@@ -26,6 +26,7 @@ __all__ = [
     "layer_name",
     "layer_reference",
     "layer_version_arn",
+    "new_function_name",
     "partition",
     "runtime_version_arn",
 ]
@@ -158,21 +159,14 @@ def function_reference(home: Home, function_name: str, qualifier: str | None = N
     a qualifier.
 
     Raises:
-        ServiceError: `ValidationException` for no such form; `InvalidParameterValueException` for a name that is too
-            long, and for two different qualifiers; `ResourceNotFoundException` for another region, and
-            `AccessDeniedException` for another account. The first that applies, in this order but for the qualifiers,
-            which are last.
+        ServiceError: the first that applies of `ValidationException` for no such form, `ResourceNotFoundException` for
+            another region, `AccessDeniedException` for another account, and `InvalidParameterValueException` for two
+            different qualifiers.
     """
     match = _FUNCTION.fullmatch(function_name)
     if match is None:
         raise _mismatch(function_name, "functionName", _FUNCTION_PATTERN)
     name, derived = match["name"], match["qualifier"]
-    if len(name) > MAX_NAME:
-        raise ServiceError(
-            "InvalidParameterValueException",
-            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
-            f"Member must have length less than or equal to {MAX_NAME}",
-        )
     region, account = match["region"], match["account"]
     if region is not None and region != home.region:
         raise ServiceError(
@@ -187,6 +181,23 @@ def function_reference(home: Home, function_name: str, qualifier: str | None = N
             "The derived qualifier from the function name does not match the specified qualifier.",
         )
     return FunctionReference(name, derived if qualifier is None else qualifier)
+
+
+def new_function_name(home: Home, function_name: str) -> str:
+    """Return the name of the function to create, from any form of the member `FunctionName`.
+
+    Raises:
+        ServiceError: as `function_reference` does, and `InvalidParameterValueException` for a name that is too long.
+            Of an operation on a function that exists, no name is too long: there is no such function, that is all.
+    """
+    name = function_reference(home, function_name).name
+    if len(name) > MAX_NAME:
+        raise ServiceError(
+            "InvalidParameterValueException",
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {MAX_NAME}",
+        )
+    return name
 
 
 def function_reference_of_arn(home: Home, arn: str) -> FunctionReference | None:

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "Store", "Transaction"]
 
 TABLES: dict[str, tuple[str, ...]] = {
+    # There is a document as long as there is the function: its id, and what is set for it as a whole, such as Tags and
+    # ReservedConcurrentExecutions. Configuration and code are those of its versions.
     "function": ("name TEXT",),
+    # Version 0 is $LATEST. The members are those of `service.configuration.VersionDocument`.
     "version": ("function TEXT", "version INTEGER"),
+    # The members of the API's AliasConfiguration but AliasArn.
     "alias": ("function TEXT", "name TEXT"),
+    # Digest is that of the zip file among the blobs.
     "layer_version": ("layer TEXT", "version INTEGER"),
     # Of a function, one of its qualifiers, or a version of a layer: by the ARN they are attached to.
     "policy": ("arn TEXT",),
