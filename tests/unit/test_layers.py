@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from caloric.local import layers
+from caloric.local import archives
 from caloric.local.layers import LayerError, MergedLayers, layer_variables
 
 if TYPE_CHECKING:
@@ -211,13 +211,13 @@ def test_a_damaged_or_encrypted_zip(tmp_path: Path, opt: Path) -> None:
 def test_more_than_a_function_may_have(tmp_path: Path, opt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = zipped(tmp_path / "a.zip", ("x", b"0" * 1000), ("y", b"0" * 1000))
     assert refusal(opt, *[layer] * 6) == "6 layers were given, and a function has 5 at most"
-    monkeypatch.setattr(layers, "MAX_SIZE", 3999)
+    monkeypatch.setattr(archives, "MAX_SIZE", 3999)
     assert "more than 3999 bytes (250 MB) unzipped" in refusal(opt, layer, layer)
     assert not list(opt.iterdir()), "it is known before anything is written"
-    monkeypatch.setattr(layers, "MAX_SIZE", 4000)
-    monkeypatch.setattr(layers, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(archives, "MAX_SIZE", 4000)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 3)
     assert "more than 3 files" in refusal(opt, layer, layer)
-    monkeypatch.setattr(layers, "MAX_ENTRIES", 4)
+    monkeypatch.setattr(archives, "MAX_ENTRIES", 4)
     unpack([layer, layer], str(opt))
 
 
