@@ -143,10 +143,10 @@ def _from_query(member: Member, query: Query) -> Any:
 
 
 def _from_payload(member: Member, body: bytes, *, required: bool) -> Any:
+    if not body and not (required and member.shape.type == "blob"):
+        return None
     if member.shape.type == "structure":
         return _from_json(member.shape, body)
-    if not body and not required:
-        return None
     return body if member.shape.type == "blob" else body.decode(errors="replace")
 
 
