@@ -72,6 +72,19 @@ class Harness:
         return raised.value.name, raised.value.message
 
 
+    def function(self, name: str = "orders", *, versions: int = 0, **aliases: str) -> str:
+        """Make a function with so many published versions and these aliases, and return its ARN."""
+        with self.service.store.write() as transaction:
+            transaction.put("function", name, document={})
+            for version in range(versions + 1):
+                document = {"RevisionId": f"{name} {version}", "CodeSize": 100, "LastUpdateStatus": "Successful"}
+                transaction.put("version", name, version, document=document)
+            for alias, target in aliases.items():
+                alias_document = {"Name": alias, "FunctionVersion": target, "RevisionId": f"{name} {alias}"}
+                transaction.put("alias", name, alias, document=alias_document)
+        return f"{ARN}:function:{name}"
+
+
 def harness(folder: Path) -> Harness:
     """Return a new service whose data are in `folder`."""
     environments = RecordingEnvironments()
