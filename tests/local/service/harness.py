@@ -71,13 +71,16 @@ class Harness:
             operation(self.service, members)
         return raised.value.name, raised.value.message
 
-
     def function(self, name: str = "orders", *, versions: int = 0, **aliases: str) -> str:
         """Make a function with so many published versions and these aliases, and return its ARN."""
         with self.service.store.write() as transaction:
             transaction.put("function", name, document={})
             for version in range(versions + 1):
-                document = {"RevisionId": f"{name} {version}", "CodeSize": 100, "LastUpdateStatus": "Successful"}
+                document = {
+                    "RevisionId": f"{name} {version}",
+                    "CodeSize": 100,
+                    "LastUpdateStatus": "Successful",
+                }
                 transaction.put("version", name, version, document=document)
             for alias, target in aliases.items():
                 alias_document = {"Name": alias, "FunctionVersion": target, "RevisionId": f"{name} {alias}"}
