@@ -11,6 +11,7 @@ import botocore.session
 import pytest
 from botocore.awsrequest import HeadersDict, create_request_object, prepare_request_dict
 from botocore.parsers import create_parser
+from botocore.response import StreamingBody
 from botocore.serialize import create_serializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,21 +92,31 @@ def test_what_is_written_botocore_reads_as_it_was_meant(name: str, data: st.Data
     if has_event_stream(name):
         # Its events are read from a connection: test_event_stream.
         return
-    payload = operation.output.payload if operation.output is not None else None
-    # botocore gives such a payload to its caller as it comes, unread.
-    streamed = payload is not None and payload.shape.type == "blob"
     parsed = create_parser("rest-json").parse(
         {
             "status_code": answer.status,
             "headers": HeadersDict(answer.headers),
-            "body": io.BytesIO(answer.body) if streamed else answer.body,
+            "body": streamed(name, answer.body),
         },
         BOTOCORE.operation_model(name).output_shape,
     )
-    if streamed and payload is not None:
-        parsed[payload.name] = parsed[payload.name].read()
+    read_payload(name, parsed)
     assert parsed.pop("ResponseMetadata")["HTTPStatusCode"] == operation.status
     assert without_defaults(name, parsed, members) == members
+
+
+def streamed(name: str, body: bytes) -> Any:
+    """Return the body as botocore's client gives it to its parser."""
+    streaming = BOTOCORE.operation_model(name).has_streaming_output
+    return StreamingBody(io.BytesIO(body), len(body)) if streaming else body
+
+
+def read_payload(name: str, parsed: dict[str, Any]) -> None:
+    """Put what a streamed payload has in its place."""
+    if BOTOCORE.operation_model(name).has_streaming_output:
+        payload = MODEL.operations[name].output.payload  # type: ignore[union-attr]
+        assert payload is not None
+        parsed[payload.name] = parsed[payload.name].read()
 
 
 def has_event_stream(name: str) -> bool:
@@ -171,9 +182,7 @@ def test_boto3_and_an_operation_understand_each_other(
     assert metadata["HTTPStatusCode"] == status
     assert service.asked is not None
     assert said(*service.asked, members) == (name, members)
-    payload = operation.output.payload if operation.output is not None else None
-    if payload is not None and payload.name in answer:
-        answer[payload.name] = answer[payload.name].read()
+    read_payload(name, answer)
     if status != 204:
         assert without_defaults(name, answer, service.answer) == service.answer
     assert service.thread is not None
