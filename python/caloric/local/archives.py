@@ -102,6 +102,18 @@ class MergedArchives:
             self.close()
             raise
 
+    def entries(self) -> Iterator[Entry]:
+        """Yield what `unpack` would write: every file and link, and the folders that an archive has an entry for."""
+        waiting = [self.root]
+        while waiting:
+            for member in waiting.pop().members.values():
+                if not isinstance(member, Folder):
+                    yield member
+                    continue
+                waiting.append(member)
+                if member.entry is not None:
+                    yield member.entry
+
     def _entries(self, archive: str) -> Iterator[Entry]:
         if os.path.isdir(archive):
             return _of_folder(archive)

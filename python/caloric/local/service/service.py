@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from caloric.local.service.activation import Activation
+
 if TYPE_CHECKING:
     from caloric.local.environments.interface import Environments
     from caloric.local.state.blobs import Blobs
@@ -28,3 +30,10 @@ class LambdaService:
     """Where clients reach the service, without a slash at the end."""
     download_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     """Signs the addresses that content is downloaded from (`downloads`). A new one ends the old addresses."""
+    s3_endpoint: str | None = None
+    """Where code and layers given as `S3Bucket` and `S3Key` are read; `None` for what botocore is configured for."""
+    activation: Activation = field(init=False, repr=False, compare=False)
+    """What makes functions ready, and the environments match the store."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "activation", Activation(self))

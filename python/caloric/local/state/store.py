@@ -9,12 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from caloric.local.state.errors import StateError
+from caloric.local.state.migrations import MIGRATIONS, migrate
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from caloric.local.state.migrations import Migration
 
 __all__ = ["TABLES", "Store", "Transaction"]
 
@@ -22,7 +27,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     # There is a document as long as there is the function: its id, and what is set for it as a whole, such as Tags and
     # ReservedConcurrentExecutions. Configuration and code are those of its versions.
     "function": ("name TEXT",),
-    # Version 0 is $LATEST. The members are those of `service.configuration.VersionDocument`.
+    # Version 0 is $LATEST. The members of the API's FunctionConfiguration, and some of ours (`service.configuration`).
     "version": ("function TEXT", "version INTEGER"),
     # The members of the API's AliasConfiguration but AliasArn.
     "alias": ("function TEXT", "name TEXT"),
@@ -51,7 +56,7 @@ class Transaction:
         row = self._connection.execute(
             f"SELECT document FROM {table} WHERE {_where(table, len(key))}", key
         ).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else _load(row[0])
 
     def put(self, table: str, *key: str | int, document: dict[str, Any]) -> None:
         """Write the document, in the place of one with the same key."""
@@ -79,26 +84,45 @@ class Transaction:
         rows = self._connection.execute(
             f"SELECT {order}, document FROM {table} WHERE {where} ORDER BY {order} LIMIT ?", (*values, limit)
         )
-        return [(tuple(row[:-1]), json.loads(row[-1])) for row in rows]
+        return [(tuple(row[:-1]), _load(row[-1])) for row in rows]
+
+    def keys(self, table: str, *prefix: str | int) -> list[tuple[Any, ...]]:
+        """Return all keys below `prefix` in their order, without reading the documents."""
+        order = ", ".join(_columns(table))
+        return self._connection.execute(
+            f"SELECT {order} FROM {table} WHERE {_where(table, len(prefix))} ORDER BY {order}", prefix
+        ).fetchall()
 
 
 class Store:
     """The documents in the file at `path`, which is made where it is not there.
 
-    Any number of threads may read at once, and one writes. What `write` wrote is on the disk when it returns.
+    Any number of threads may read at once, and one writes. What `write` wrote is on the disk when it returns. There may
+    be one `Store` per file, for which the data directory's lock is there.
+
+    Everything raises `StateError` when the file is damaged, cannot be read or written, or was written by a later
+    Caloric.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         self._path = path
-        self._local = threading.local()
+        self._free: list[sqlite3.Connection] = []
+        """Connections that no transaction uses. Two threads never use one at once."""
+        self._closed = False
         self._writing = threading.Lock()
-        with self.write() as transaction:
-            for table, key in TABLES.items():
-                columns = ", ".join(f"{column} NOT NULL" for column in key)
-                transaction._connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {table} ({columns}, document TEXT NOT NULL,"
-                    f" PRIMARY KEY ({', '.join(_columns(table))})) WITHOUT ROWID"
-                )
+        try:
+            with self.write() as transaction:
+                connection = transaction._connection
+                migrate(connection, path, migrations)
+                for table, key in TABLES.items():
+                    columns = ", ".join(f"{column} NOT NULL" for column in key)
+                    connection.execute(
+                        f"CREATE TABLE IF NOT EXISTS {table} ({columns}, document TEXT NOT NULL,"
+                        f" PRIMARY KEY ({', '.join(_columns(table))})) WITHOUT ROWID"
+                    )
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -112,25 +136,66 @@ class Store:
         with self._writing, self._transaction("BEGIN IMMEDIATE") as transaction:
             yield transaction
 
+    def close(self) -> None:
+        """Close the file. What is being read or written goes on to its end; nothing can be begun any more."""
+        self._closed = True
+        while self._free:
+            with suppress(IndexError, sqlite3.Error):
+                self._free.pop().close()
+
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Transaction]:
-        connection = self._connection()
-        connection.execute(begin)
-        try:
-            yield Transaction(connection)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        with self._errors():
+            connection = self._connection()
+            try:
+                connection.execute(begin)
+                try:
+                    yield Transaction(connection)
+                except BaseException:
+                    # SQLite may have done it already, after an error of its own.
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                # Whatever state it is in: the next transaction has a new one.
+                connection.close()
+                raise
+            except BaseException:
+                self._release(connection)
+                raise
+            self._release(connection)
 
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self._path, isolation_level=None)
+        if self._closed:
+            raise StateError(f"{self._path} is closed")
+        with suppress(IndexError):
+            return self._free.pop()
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
             connection.execute("PRAGMA journal_mode = WAL")
+            # What was acknowledged survives a power failure, not just the end of the process.
             connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection = connection
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _release(self, connection: sqlite3.Connection) -> None:
+        self._free.append(connection)
+        if self._closed:
+            self.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise StateError(f"{self._path} cannot be used: {error}") from error
+            raise StateError(
+                f"{self._path} is damaged ({error}): restore it from a backup, or start with another data directory"
+            ) from error
 
 
 def _columns(table: str) -> list[str]:
@@ -143,3 +208,11 @@ def _where(table: str, parts: int) -> str:
 
 def _dump(document: dict[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"a document is no JSON: {error}") from None
+    return document
