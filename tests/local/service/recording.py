@@ -146,8 +146,8 @@ def new(name: str = "orders", **members: Any) -> dict[str, Any]:
     }
 
 
-def zipped(files: Mapping[str | zipfile.ZipInfo, str | bytes] | Mapping[str, str | bytes]) -> bytes:
-    """Return a zip file with these files; the same files make the same bytes."""
+def zipped(files: Mapping[Any, str | bytes]) -> bytes:
+    """Return a zip file with these files, by name or `ZipInfo`; the same files make the same bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
