@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from caloric.local.http import errors, limits, messages, validation
 from caloric.local.http import model as api_model
+from caloric.local.http.downloads import download_route
 from caloric.local.http.routes import Routes
 from caloric.local.service.errors import ServiceError
 from caloric.local.service.operations import CALL, OPERATIONS, Call
@@ -65,7 +66,7 @@ def application(
             # What was begun is finished: its caller may be gone, its effect is half done.
             api.close()
 
-    starlette = Starlette(lifespan=lifespan)
+    starlette = Starlette(routes=[download_route(service)], lifespan=lifespan)
     # Not a route with a pattern: a path may have anything in it.
     starlette.router.default = api
     return starlette
