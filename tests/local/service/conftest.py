@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.local.service.harness import Harness
 from tests.local.service.recording import Lambda
 
 if TYPE_CHECKING:
@@ -15,5 +16,13 @@ if TYPE_CHECKING:
 def aws(tmp_path: Path) -> Iterator[Lambda]:
     """The service in a folder of its own."""
     service = Lambda(tmp_path / "data")
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def lambda_(tmp_path: Path) -> Iterator[Harness]:
+    """The service in a folder of its own, for the tests of what is configured besides functions."""
+    service = Harness(tmp_path / "data")
     yield service
     service.close()

@@ -36,6 +36,8 @@ class RecordingEnvironments:
     routes: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     reserved: dict[str, int] = field(default_factory=dict)
     provisions: dict[tuple[str, str], int] = field(default_factory=dict)
+    progress: dict[tuple[str, str], ProvisionedEnvironments] = field(default_factory=dict)
+    """What `provisioned` answers; a test sets it."""
 
     def publish(self, function: FunctionVersion) -> None:
         assert function.code.is_dir()
@@ -69,7 +71,7 @@ class RecordingEnvironments:
             self.provisions.pop((function_name, qualifier), None)
 
     def provisioned(self, function_name: str, qualifier: str) -> ProvisionedEnvironments:
-        return ProvisionedEnvironments()
+        return self.progress.get((function_name, qualifier), ProvisionedEnvironments())
 
 
 class Lambda:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,10 +18,7 @@ from caloric.local.service.code_signing import (
     put_function_code_signing_config,
     update_code_signing_config,
 )
-from tests.local.service.harness import ARN, Harness, harness
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness
 
 PUBLISHERS = {"SigningProfileVersionArns": ["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p"]}
 UNKNOWN = f"{ARN}:code-signing-config:csc-0123456789abcdefg"
@@ -33,10 +30,9 @@ NO_FUNCTION = ("ResourceNotFoundException", f"Function not found: {ARN}:function
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=1, live="1")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=1, live="1")
+    return lambda_
 
 
 def create(lambda_: Harness, **members: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -21,20 +21,16 @@ from caloric.local.service.concurrency import (
     restore_concurrency,
 )
 from caloric.local.service.layers import publish_layer_version
-from tests.local.service.harness import ARN, Harness, harness, zipped
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness, zipped
 
 FUNCTION = f"{ARN}:function:orders"
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=2, live="1", next="2", latest="$LATEST")
-    started.function("other", versions=1)
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=2, live="1", next="2", latest="$LATEST")
+    lambda_.function("other", versions=1)
+    return lambda_
 
 
 def reserve(lambda_: Harness, reserved: int, name: str = "orders") -> dict[str, Any]:
@@ -85,7 +81,7 @@ def test_nothing_is_reserved_at_first_and_after_giving_it_back(lambda_: Harness)
     reserve(lambda_, 5)
     assert lambda_(delete_function_concurrency, FunctionName="orders") == {}
     assert lambda_(get_function_concurrency, FunctionName="orders") == {}
-    assert lambda_.environments.reserved == {"orders": None}
+    assert lambda_.environments.reserved == {}
     assert unreserved(lambda_) == 1000
 
 
@@ -226,7 +222,7 @@ def test_provisioning_ends(lambda_: Harness) -> None:
     provision(lambda_, "1", 2)
     for _ in range(2):
         assert lambda_(delete_provisioned_concurrency_config, FunctionName="orders", Qualifier="1") == {}
-    assert lambda_.environments.provisions == {("orders", "1"): 0}
+    assert lambda_.environments.provisions == {}
     assert lambda_.refused(get_provisioned_concurrency_config, FunctionName="orders", Qualifier="1") == (
         "ProvisionedConcurrencyConfigNotFoundException",
         "No Provisioned Concurrency Config found for this function",
@@ -346,12 +342,14 @@ def test_provisioned_concurrency_is_part_of_what_the_function_reserved(lambda_: 
     assert unreserved(lambda_) == 100
 
 
-def test_environments_are_told_again_after_a_restart(lambda_: Harness, tmp_path: Path) -> None:
+def test_environments_are_told_again_after_a_restart(lambda_: Harness) -> None:
     reserve(lambda_, 10)
     provision(lambda_, "1", 6)
     provision(lambda_, "1", 2, "other")
-    again = harness(tmp_path)
+    lambda_.close()
+    again = Harness(lambda_.folder)
     restore_concurrency(again.service)
+    again.close()
     assert again.environments.reserved == {"orders": 10}
     assert again.environments.provisions == {("orders", "1"): 6, ("other", "1"): 2}
 
@@ -363,6 +361,9 @@ def test_account_settings_have_the_limits_and_their_use(lambda_: Harness) -> Non
     archive = zipped({"python/deps.py": ""})
     published = lambda_(publish_layer_version, LayerName="deps", Content={"ZipFile": archive})
     assert published["Content"]["CodeSize"] == len(archive)
+    with lambda_.service.store.read() as transaction:
+        sizes = [document["CodeSize"] for _, document in transaction.scan("version")]
+    assert len(sizes) == 5
     assert lambda_(get_account_settings) == {
         "AccountLimit": {
             "TotalCodeSize": 80_530_636_800,
@@ -371,6 +372,5 @@ def test_account_settings_have_the_limits_and_their_use(lambda_: Harness) -> Non
             "ConcurrentExecutions": 1000,
             "UnreservedConcurrentExecutions": 1000,
         },
-        # Five versions of functions, with $LATEST, of 100 bytes each.
-        "AccountUsage": {"TotalCodeSize": 500 + len(archive), "FunctionCount": 2},
+        "AccountUsage": {"TotalCodeSize": sum(sizes) + len(archive), "FunctionCount": 2},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,10 +15,7 @@ from caloric.local.service.event_invoke_configs import (
     put_function_event_invoke_config,
     update_function_event_invoke_config,
 )
-from tests.local.service.harness import ARN, Harness, harness
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness
 
 FUNCTION = f"{ARN}:function:orders"
 QUEUE = "arn:aws:sqs:eu-west-1:123456789012:failed"
@@ -27,11 +24,10 @@ NOWHERE: dict[str, Any] = {"OnSuccess": {}, "OnFailure": {}}
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=1, live="1")
-    started.function("other")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=1, live="1")
+    lambda_.function("other")
+    return lambda_
 
 
 def put(lambda_: Harness, name: str = "orders", **members: Any) -> dict[str, Any]:

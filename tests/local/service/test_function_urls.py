@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from caloric.local.service.cleanup import forget_alias
+from caloric.local.service.aliases import create_alias, delete_alias
 from caloric.local.service.function_urls import (
     create_function_url_config,
     delete_function_url_config,
@@ -18,7 +17,7 @@ from caloric.local.service.function_urls import (
     update_function_url_config,
 )
 from caloric.local.service.policies import add_permission, get_policy
-from tests.local.service.harness import ARN, Harness, harness
+from tests.local.service.harness import ARN, Harness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +30,9 @@ CORS = {"AllowOrigins": ["https://shop.example"], "AllowMethods": ["GET", "POST"
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=1, live="1", next="1")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=1, live="1", next="1")
+    return lambda_
 
 
 def create(lambda_: Harness, name: str = "orders", **members: Any) -> dict[str, Any]:
@@ -60,9 +58,11 @@ def test_a_url_is_made_and_shown(lambda_: Harness) -> None:
     assert get(lambda_) == shown | {"InvokeMode": "BUFFERED", "LastModifiedTime": created}
 
 
-def test_the_url_is_where_the_service_is_reached(lambda_: Harness) -> None:
-    elsewhere = dataclasses.replace(lambda_.service, endpoint="https://lambda.example")
-    answer = create(Harness(elsewhere, lambda_.environments))
+def test_the_url_is_where_the_service_is_reached(tmp_path: Path) -> None:
+    elsewhere = Harness(tmp_path / "elsewhere", endpoint="https://lambda.example")
+    elsewhere.function("orders")
+    answer = create(elsewhere)
+    elsewhere.close()
     assert re.fullmatch(r"https://[a-z0-9]{32}\.lambda-url\.eu-west-1\.localhost/", answer["FunctionUrl"])
 
 
@@ -158,19 +158,14 @@ def test_a_deleted_url_is_gone_and_the_next_one_is_another(lambda_: Harness) -> 
 
 def test_the_url_outlives_its_alias(lambda_: Harness) -> None:
     url = create(lambda_, Qualifier="live")["FunctionUrl"]
-    with lambda_.service.store.write() as transaction:
-        alias = transaction.get("alias", "orders", "live")
-        transaction.delete("alias", "orders", "live")
-        forget_alias(lambda_.service, transaction, "orders", "live")
-    assert alias is not None
+    lambda_(delete_alias, FunctionName="orders", Name="live")
     listed = lambda_(list_function_url_configs, FunctionName="orders")["FunctionUrlConfigs"]
     assert [config["FunctionUrl"] for config in listed] == [url]
     assert (
         lambda_.refused(update_function_url_config, FunctionName="orders", Qualifier="live", AuthType="NONE")
         == NO_FUNCTION
     )
-    with lambda_.service.store.write() as transaction:
-        transaction.put("alias", "orders", "live", document=alias)
+    lambda_(create_alias, FunctionName="orders", Name="live", FunctionVersion="1")
     assert get(lambda_, Qualifier="live")["FunctionUrl"] == url
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from caloric.local.service.policies import add_permission, get_policy, remove_permission
-from tests.local.service.harness import ARN, Harness, harness
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness
 
 FUNCTION = f"{ARN}:function:orders"
 GRANT = {
@@ -31,10 +28,9 @@ STALE = (
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=2, live="1")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=2, live="1")
+    return lambda_
 
 
 def revision(lambda_: Harness, table: str = "version", *key: str | int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,20 +12,16 @@ from caloric.local.service.settings import (
     put_function_recursion_config,
     put_runtime_management_config,
 )
-from tests.local.service.harness import ARN, Harness, harness
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness
 
 FUNCTION = f"{ARN}:function:orders"
 RUNTIME = "arn:aws:lambda:eu-west-1::runtime:" + "0" * 64
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=1, live="1")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=1, live="1")
+    return lambda_
 
 
 def test_loops_are_ended_unless_they_are_allowed(lambda_: Harness) -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from caloric.local.service.code_signing import create_code_signing_config, get_code_signing_config
+from caloric.local.service.functions import create_function
 from caloric.local.service.tags import list_tags, tag_resource, untag_resource
-from tests.local.service.harness import ARN, Harness, harness
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.local.service.harness import ARN, Harness
+from tests.local.service.recording import new
 
 FUNCTION = f"{ARN}:function:orders"
 PUBLISHERS = {"SigningProfileVersionArns": ["arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p"]}
 
 
 @pytest.fixture
-def lambda_(tmp_path: Path) -> Harness:
-    started = harness(tmp_path)
-    started.function("orders", versions=1, live="1")
-    return started
+def lambda_(lambda_: Harness) -> Harness:
+    lambda_.function("orders", versions=1, live="1")
+    return lambda_
 
 
 @pytest.fixture(params=["function", "code signing config"])
@@ -71,6 +69,17 @@ def test_a_resource_has_50_tags_at_most(lambda_: Harness, arn: str) -> None:
     lambda_(tag_resource, Resource=arn, Tags={"k0": "other"})
     assert lambda_.refused(tag_resource, Resource=arn, Tags={"one": "more"}) == too_many
     assert len(tags(lambda_, arn)) == 50
+
+
+def test_a_function_is_not_created_with_more(lambda_: Harness) -> None:
+    many = {f"k{number}": "v" for number in range(51)}
+    assert lambda_.refused(create_function, **new("another", Tags=many)) == (
+        "InvalidParameterValueException",
+        "Number of tags exceeds resource tag limit.",
+    )
+    del many["k50"]
+    lambda_.created("another", Tags=many)
+    assert tags(lambda_, f"{ARN}:function:another") == many
 
 
 def test_aws_s_own_keys_and_no_tags_are_refused(lambda_: Harness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from caloric.local.service.activation import weights
+from caloric.local.service.cleanup import forget_alias
 from caloric.local.service.errors import ServiceError
 from caloric.local.service.names import LATEST, function_arn, function_reference
 from caloric.local.service.operations import Members, operation
@@ -74,14 +75,11 @@ def update_alias(service: LambdaService, request: Members) -> Members:
 
 @operation
 def delete_alias(service: LambdaService, request: Members) -> Members:
-    """Delete an alias with what is set for it; it may be deleted already."""
+    """Delete an alias with what goes with it (`cleanup`); it may be deleted already."""
     name, alias = function_reference(service, request["FunctionName"]).name, request["Name"]
     with service.store.write() as transaction:
         if transaction.delete("alias", name, alias):
-            transaction.delete("policy", function_arn(service, name, alias))
-            for table in ("provisioned_concurrency", "event_invoke_config", "function_url"):
-                transaction.delete(table, name, alias)
-            service.environments.provision(name, alias, 0)
+            forget_alias(service, transaction, name, alias)
             service.environments.route(name, alias, None)
     return {}
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from caloric.local.archives import MAX_SIZE
 from caloric.local.service.attached_layers import attach
+from caloric.local.service.cleanup import forget_function, forget_version
 from caloric.local.service.code import code_location, given_code
+from caloric.local.service.code_signing import find_code_signing_config
 from caloric.local.service.configuration import configure, described, listed
 from caloric.local.service.errors import ServiceError
 from caloric.local.service.names import (
@@ -20,12 +22,11 @@ from caloric.local.service.names import (
 from caloric.local.service.operations import Members, operation
 from caloric.local.service.pages import page
 from caloric.local.service.states import begin_creation, begin_update, check_revision, check_settled
+from caloric.local.service.tags import check_tags
 from caloric.local.service.timestamps import timestamp
 from caloric.local.service.versions import latest_version, make_version, resolve, version_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from caloric.local.service.service import LambdaService
     from caloric.local.state.store import Transaction
 
@@ -45,6 +46,7 @@ def create_function(service: LambdaService, request: Members) -> Members:
     """Make a function, which is `Pending` until its code and layers are where it can run."""
     name = new_function_name(service, request["FunctionName"])
     document = configure(service, name, None, request)
+    check_tags(request.get("Tags") or {})
     with service.store.read() as transaction:
         _check_new(transaction, name)
     with (
@@ -60,9 +62,8 @@ def create_function(service: LambdaService, request: Members) -> Members:
         if request.get("Tags"):
             function["Tags"] = request["Tags"]
         if request.get("CodeSigningConfigArn"):
-            function["CodeSigningConfigArn"] = _code_signing_config(
-                transaction, request["CodeSigningConfigArn"]
-            )
+            find_code_signing_config(transaction, request["CodeSigningConfigArn"])
+            function["CodeSigningConfigArn"] = request["CodeSigningConfigArn"]
         transaction.put("function", name, document=function)
         transaction.put("version", name, 0, document=document)
         number = 0
@@ -189,16 +190,6 @@ def _check_new(transaction: Transaction, name: str) -> None:
         raise ServiceError("ResourceConflictException", f"Function already exist: {name}")
 
 
-def _code_signing_config(transaction: Transaction, arn: str) -> str:
-    if transaction.get("code_signing_config", arn) is None:
-        raise ServiceError(
-            "CodeSigningConfigNotFoundException",
-            "The code signing configuration cannot be found. "
-            f"Check that the provided configuration is not deleted: {arn}.",
-        )
-    return arn
-
-
 def _set_layers(
     service: LambdaService, transaction: Transaction, document: dict[str, Any], arns: list[str]
 ) -> None:
@@ -240,16 +231,8 @@ def _update(transaction: Transaction, name: str, before: Members, document: dict
 
 def _delete(service: LambdaService, transaction: Transaction, name: str) -> None:
     # The number of the last version stays: none is given twice, not even to a function of the same name.
-    for arn in _arns(service, transaction, name):
-        transaction.delete("policy", arn)
-    for table in (
-        "function",
-        "version",
-        "alias",
-        "provisioned_concurrency",
-        "event_invoke_config",
-        "function_url",
-    ):
+    forget_function(service, transaction, name)
+    for table in ("function", "version", "alias"):
         transaction.delete(table, name)
 
 
@@ -267,17 +250,7 @@ def _delete_version(service: LambdaService, transaction: Transaction, name: str,
             f"Unable to delete version because the following aliases reference it: [{', '.join(aliases)}]",
         )
     transaction.delete("version", name, number)
-    transaction.delete("policy", function_arn(service, name, version))
-    for table in ("provisioned_concurrency", "event_invoke_config"):
-        transaction.delete(table, name, version)
-
-
-def _arns(service: LambdaService, transaction: Transaction, name: str) -> Iterator[str]:
-    yield function_arn(service, name)
-    yield function_arn(service, name, LATEST)
-    for table in ("version", "alias"):
-        for _, qualifier in transaction.keys(table, name):
-            yield function_arn(service, name, str(qualifier))
+    forget_version(service, transaction, name, version)
 
 
 def _not_found(service: LambdaService, name: str) -> ServiceError:

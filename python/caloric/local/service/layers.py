@@ -11,7 +11,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from caloric.local.service.archives import code_sha256, store_archive
+from caloric.local.service.code import code_sha256, stored_archive
 from caloric.local.service.downloads import download_location
 from caloric.local.service.errors import ServiceError
 from caloric.local.service.names import layer_arn, layer_name, layer_reference, layer_version_arn
@@ -49,18 +49,20 @@ def publish_layer_version(service: LambdaService, request: Members) -> Members:
     Numbers are never given twice, and the same content makes a new version too.
     """
     name = layer_name(service, request["LayerName"])
-    archive = store_archive(service, request["Content"])
-    document = {
-        "Description": request.get("Description") or "",
-        "CreatedDate": timestamp(),
-        "Digest": archive.digest,
-        "CodeSize": archive.size,
-        "UnzippedSize": archive.unzipped_size,
-    }
+    document: dict[str, Any] = {"Description": request.get("Description") or ""}
     for member in ("CompatibleRuntimes", "CompatibleArchitectures", "LicenseInfo"):
         if request.get(member) is not None:
             document[member] = request[member]
-    with service.store.write() as transaction:
+    with (
+        stored_archive(service, request["Content"], "layer") as archive,
+        service.store.write() as transaction,
+    ):
+        document.update(
+            CreatedDate=timestamp(),
+            Digest=archive.digest,
+            CodeSize=archive.size,
+            UnzippedSize=archive.unzipped_size,
+        )
         version = _next_version(transaction, name)
         transaction.put("layer_version", name, version, document=document)
     return _with_content(service, name, version, document)
@@ -88,6 +90,7 @@ def delete_layer_version(service: LambdaService, request: Members) -> Members:
     with service.store.write() as transaction:
         transaction.delete("layer_version", name, version)
         transaction.delete("policy", layer_version_arn(service, name, version))
+    service.activation.collect()
     return {}
 
 
