@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from caloric._rust import ExecutionEnvironment
 
-__all__ = ["CannotStartError", "RuntimeProcess", "find_program", "function_environment", "supervise"]
+__all__ = [
+    "CannotStartError",
+    "RuntimeProcess",
+    "find_program",
+    "function_environment",
+    "log_stream_name",
+    "supervise",
+]
 
 
 class CannotStartError(Exception):
@@ -215,7 +222,7 @@ def function_environment(
             "AWS_LAMBDA_FUNCTION_VERSION": environment.function_version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(environment.memory_size_mb),
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": _log_stream_name(environment.function_version),
+            "AWS_LAMBDA_LOG_STREAM_NAME": log_stream_name(environment.function_version),
             "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if environment.snap_start else "on-demand",
             **_managed(environment),
             "AWS_REGION": environment.region,
@@ -245,9 +252,14 @@ def _managed(environment: ExecutionEnvironment) -> dict[str, str]:
     }
 
 
-def _log_stream_name(version: str) -> str:
-    """Return a stream's name as AWS forms it: date, version, 32 random hex digits."""
+def log_stream_name(version: str, shared_by: str | None = None) -> str:
+    """Return a stream's name as AWS forms it: date, version, 32 random hex digits.
+
+    In a log group that functions share, it begins with the name of the function `shared_by` (spec lambda-service 2.9).
+    """
     import time
 
     year, month, day = time.gmtime()[:3]
-    return f"{year}/{month:02}/{day:02}/[{version}]{os.urandom(16).hex()}"
+    number = os.urandom(16).hex()
+    end = f"[{version}]{number}" if shared_by is None else f"{shared_by}[{version}][{number}]"
+    return f"{year}/{month:02}/{day:02}/{end}"

@@ -1,0 +1,109 @@
+"""The folders that stand in for `/opt`: the layers of functions, merged once for each list of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caloric.local.extensions import DISABLES_EXTENSIONS
+from caloric.local.layers import MergedLayers
+from caloric.local.sandbox.read_only import make_read_only, remove_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["LayerFolders", "installed_extensions"]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class LayerFolders:
+    """Merged layers in `folder`, each in a folder named by the layers that it is made of. Safe for threads.
+
+    All environments with the same layers share one, which is read-only as far as `make_read_only` gets. One service
+    works on `folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._merging: dict[str, threading.Lock] = {}
+        for left in folder.glob(".new-*"):
+            # Of a service that was killed.
+            remove_folder(left)
+
+    def opt(self, layers: tuple[Path, ...]) -> Path | None:
+        """Return the folder with these layers, later ones winning; `None` without layers. Merged at the first call.
+
+        Raises `LayerError` for layers that cannot be merged (see `MergedLayers`).
+        """
+        if not layers:
+            return None
+        key = _key(layers)
+        target = self._folder / key
+        with self._lock:
+            merging = self._merging.setdefault(key, threading.Lock())
+        with merging:
+            if not target.is_dir():
+                self._merge(layers, target)
+        return target
+
+    def _merge(self, layers: tuple[Path, ...], target: Path) -> None:
+        new = tempfile.mkdtemp(dir=self._folder, prefix=".new-")
+        try:
+            os.chmod(new, 0o755)
+            MergedLayers([str(layer) for layer in layers]).unpack(new)
+            make_read_only(Path(new), top=False)
+            os.rename(new, target)
+        except BaseException:
+            remove_folder(Path(new))
+            raise
+        make_read_only(target)
+
+    def prune(self, in_use: Callable[[], Iterable[tuple[Path, ...]]]) -> None:
+        """Remove what is made of other layers than those that are in use."""
+        with self._lock:
+            kept = {_key(layers) for layers in in_use() if layers}
+            for folder in self._folder.iterdir():
+                if _DIGEST.fullmatch(folder.name) and folder.name not in kept:
+                    self._merging.pop(folder.name, None)
+                    remove_folder(folder)
+
+
+def installed_extensions(opt: Path | None) -> dict[str, str] | None:
+    """Return the paths of the external extensions in `opt` by their names; `None` where a layer switches them off.
+
+    Every executable file in `extensions` is one (spec lambda-service 5.3).
+    """
+    if opt is None:
+        return {}
+    if (opt / DISABLES_EXTENSIONS).exists():
+        return None
+    folder = opt / "extensions"
+    if not folder.is_dir():
+        return {}
+    return {
+        path.name: str(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and os.access(path, os.X_OK)
+    }
+
+
+def _key(layers: tuple[Path, ...]) -> str:
+    """Return what these layers in this order are called: made of their digests, where their folders are named so."""
+    names = []
+    for layer in layers:
+        if _DIGEST.fullmatch(layer.name):
+            names.append(layer.name)
+        else:
+            status = layer.stat() if layer.exists() else None
+            names.append(
+                f"{layer.absolute()} {status.st_ino if status else 0} {status.st_mtime_ns if status else 0}"
+            )
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
