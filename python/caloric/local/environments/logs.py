@@ -64,7 +64,7 @@ class LogStream:
         size = os.fstat(self.descriptor).st_size
         if size <= limit:
             return
-        older = self.path.with_name(self.path.name.removesuffix(_ENDING) + _OLDER)
+        older = _older(self.path)
         os.rename(self.path, older)
         new = _open_to_append(self.path)
         try:
@@ -192,7 +192,7 @@ class LogStreams:
     def _last_lines(self, group: str, name: str, count: int) -> list[str]:
         path = self._group_folder(group) / _file_name(name)
         text = _end_of(path)
-        older = path.with_name(path.name.removesuffix(_ENDING) + _OLDER)
+        older = _older(path)
         if text.count(b"\n") < count and older.exists():
             text = _end_of(older) + text
         return [line.decode(errors="replace") for line in text.splitlines()[-count:]]
@@ -260,6 +260,7 @@ class _Reader:
         self._file = _opened(path)
         self._rest = b""
         self._replaced = False
+        self._between = False
         self.gone = False
         if at_end and self._file is not None:
             end = self._file.seek(0, os.SEEK_END)
@@ -292,17 +293,36 @@ class _Reader:
             if self._rest:
                 yield self._rest.decode(errors="replace")
             self._rest, self._replaced = b"", False
+            self._file = self._next_after(file)
             file.close()
-            self._file = _opened(self._path)
+        elif self._between:
+            # Nobody writes to it any more.
+            self._replaced = True
         else:
             try:
                 self._replaced = os.stat(self._path).st_ino != os.fstat(file.fileno()).st_ino
             except OSError:
                 self.gone = not self._path.exists()
 
+    def _next_after(self, file: IO[bytes]) -> IO[bytes] | None:
+        """Return the file that comes after this one, which may have been replaced itself since."""
+        older = _opened(_older(self._path))
+        self._between = older is not None and not os.path.samestat(
+            os.fstat(older.fileno()), os.fstat(file.fileno())
+        )
+        if self._between:
+            return older
+        if older is not None:
+            older.close()
+        return _opened(self._path)
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(_ENDING) + _OLDER)
 
 
 def _is_of(stream: str, function_name: str | None) -> bool:
@@ -354,11 +374,15 @@ def _open_to_append(path: Path) -> int:
 
 
 def _keep_end(path: Path, size: int) -> None:
-    """Keep the last `size` bytes, from the beginning of a line. Nobody writes to it."""
+    """Keep the last `size` bytes, from the beginning of a line. Nobody writes to it.
+
+    It stays the same file, by which readers know it.
+    """
     text = _end_of(path, size)
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(text[text.find(b"\n") + 1 :])
-    os.replace(new, path)
+    text = text[text.find(b"\n") + 1 :]
+    with open(path, "r+b") as file:
+        file.write(text)
+        file.truncate()
 
 
 def _end_of(path: Path, size: int = _TAIL_BYTES) -> bytes:
