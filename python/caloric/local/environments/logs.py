@@ -302,7 +302,8 @@ class _Reader:
             try:
                 self._replaced = os.stat(self._path).st_ino != os.fstat(file.fileno()).st_ino
             except OSError:
-                self.gone = not self._path.exists()
+                # At this moment, or for good: `_next_after` finds out.
+                self._replaced = True
 
     def _next_after(self, file: IO[bytes]) -> IO[bytes] | None:
         """Return the file that comes after this one, which may have been replaced itself since."""
