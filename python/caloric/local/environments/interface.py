@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-    from caloric._rust import InvokeResult
 
 __all__ = ["Environments", "FunctionVersion", "NotPublishedError", "ProvisionedEnvironments"]
 
@@ -86,32 +84,3 @@ class Environments(Protocol):
 
     def provisioned(self, function_name: str, qualifier: str) -> ProvisionedEnvironments:
         """Return how far the environments are that `provision` asked for; none where it did not."""
-
-    def keep(self, function_name: str, version: str, environments: int) -> None:
-        """Have at least so many environments of this version at any time, provisioned ones aside; 0 for none.
-
-        Unlike provisioned ones they count against no concurrency while they are idle. It is a setting of the local
-        service, which AWS does not have.
-        """
-
-    def submit(
-        self,
-        function_name: str,
-        qualifier: str | None,
-        event: bytes,
-        callback: Callable[[InvokeResult], object],
-        *,
-        request_id: str | None = None,
-        client_context: str | None = None,
-        trace_id: str | None = None,
-        tenant_id: str | None = None,
-    ) -> str | None:
-        """Run one invocation: for callers behind the service, such as the asynchronous queue.
-
-        Returns `None` if it is taken: `callback` is called when it is finished, on a thread that must not be held up.
-        An invocation that no environment could be made for has a result with `service_error`. Otherwise it returns the
-        `Reason` of the `TooManyRequestsException` for which it was not taken.
-
-        Raises `NotPublishedError` for what is not published, and `ValueError` for a value that cannot be sent, a
-        missing tenant id, or one that the function has no use for.
-        """
