@@ -42,7 +42,8 @@ demo: ## Run a Lambda function on Caloric and on awslambdaric, side by side
 test: ## Run the tests, Rust and Python, in .venv
 	$(need_tools)
 	@tools/setup develop
-	@tools/setup extras local test
+	@tools/setup extras local test browser
+	@tools/setup browser
 	@tools/setup parts
 	@# The bindings are tested from Python: an extension module does not link outside an interpreter.
 	@$(CARGO) test --locked --workspace --exclude caloric-bindings
@@ -59,7 +60,7 @@ test-all: ## Run the Python tests on every supported CPython found, from wheels
 lint: ## Check format, lints, types and stubs
 	$(need_tools)
 	@tools/setup develop
-	@tools/setup extras test bench
+	@tools/setup extras test browser bench
 	@tools/setup lint
 	@tools/lint
 

@@ -155,6 +155,37 @@ class Emulator:
         self._log.close()
 
 
+class Reloaded(Emulator):
+    """`caloric emulate --reload` of a function whose code a test changes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        handler: str = "app.handler",
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            "caloric",
+            folder,
+            ["--", *runtime("caloric", handler)],
+            options=["--reload", "--timeout", "60", *options],
+            variables=variables,
+        )
+
+    @property
+    def reloads(self) -> list[str]:
+        """What it said about reloads, line by line."""
+        return re.findall(r"^caloric emulate: (reloaded: .*)$", self.log, re.MULTILINE)
+
+    def wait_for_reload(self, save: Callable[[], object]) -> str:
+        """Change something and wait until that took effect. Returns what was said."""
+        before = len(self.reloads)
+        save()
+        self.wait_for_log(lambda _: len(self.reloads) > before)
+        return self.reloads[before]
+
+
 def runtime(kind: Kind, handler: str = "app.handler") -> list[str]:
     """Return the command of a Python runtime: AWS's under AWS's emulator, which is the control."""
     return [*COMMANDS["awslambdaric" if kind == "aws" else "fast"], handler]

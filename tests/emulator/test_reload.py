@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -17,11 +16,10 @@ import pytest
 from caloric.cli import UserMistake
 from caloric.cli.reload import check_reload
 from caloric.local.code_watch import CodeWatch, is_code
-from tests.emulator.emulators import CALORIC, PATIENCE, Emulator, runtime, wait_until_gone
+from tests.emulator.emulators import CALORIC, PATIENCE, Reloaded, wait_until_gone
 from tests.runtimes import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import MakeExtension, WriteFunction
@@ -47,31 +45,6 @@ STREAM = """
             time.sleep(0.002)
         yield b"end"
 """
-
-
-class Reloaded(Emulator):
-    """`caloric emulate --reload` of a function whose code a test changes."""
-
-    def __init__(self, folder: Path, *options: str, variables: dict[str, str] | None = None) -> None:
-        super().__init__(
-            "caloric",
-            folder,
-            ["--", *runtime("caloric")],
-            options=["--reload", "--timeout", "60", *options],
-            variables=variables,
-        )
-
-    @property
-    def reloads(self) -> list[str]:
-        """What it said about reloads, line by line."""
-        return re.findall(r"^caloric emulate: (reloaded: .*)$", self.log, re.MULTILINE)
-
-    def wait_for_reload(self, save: Callable[[], object]) -> str:
-        """Change something and wait until that took effect. Returns what was said."""
-        before = len(self.reloads)
-        save()
-        self.wait_for_log(lambda _: len(self.reloads) > before)
-        return self.reloads[before]
 
 
 @pytest.mark.parametrize(
