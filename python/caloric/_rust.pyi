@@ -262,9 +262,12 @@ class ExecutionEnvironment:
         trace_id: str | None = None,
         tenant_id: str | None = None,
         timeout_ms: int | None = None,
+        callback: Callable[[InvokeResult], object] | None = None,
     ) -> InvokeStream:
-        """Queue one invocation and return its response, to be read while it is made. Arguments and exceptions are those
-        of `invoke`.
+        """Queue one invocation and return its response, to be read while it is made.
+
+        Arguments and exceptions are those of `invoke`. `callback` is called as with `submit` when it is finished,
+        whether somebody reads or not.
         """
 
     def measure_cycles(self, event: bytes, count: int) -> list[int]:

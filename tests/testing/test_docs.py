@@ -63,14 +63,14 @@ def test_examples_run(section: Section, pytester: pytest.Pytester) -> None:
 
 
 def test_the_page_names_what_there_is() -> None:
-    from caloric.testing import InvocationResult, LambdaFunction, events
+    from caloric.testing import InvocationResult, InvocationStream, LambdaFunction, events
 
     text = PAGE.read_text(encoding="utf-8")
     for name in events.__all__:
         assert name in text, name
     for name in vars(LambdaFunction):
         assert name.startswith("_") or name in text or name in ("environment", "pid", "close"), name
-    for name in vars(InvocationResult):
+    for name in [*vars(InvocationResult), *vars(InvocationStream)]:
         assert name.startswith("_") or name in text, name
 
 

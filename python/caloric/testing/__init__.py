@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from caloric.testing.function import Invocation, LambdaFunction, LambdaFunctionError
     from caloric.testing.processes import ProcessInfo
     from caloric.testing.result import FunctionError, FunctionFailedError, InvocationResult, Report
+    from caloric.testing.stream import InvocationStream
     from caloric.testing.telemetry import ExtensionEvent, TelemetryEvent
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FunctionFailedError",
     "Invocation",
     "InvocationResult",
+    "InvocationStream",
     "LambdaFunction",
     "LambdaFunctionError",
     "ProcessInfo",
@@ -33,6 +35,7 @@ _HOME = {
     "FunctionFailedError": "caloric.testing.result",
     "Invocation": "caloric.testing.function",
     "InvocationResult": "caloric.testing.result",
+    "InvocationStream": "caloric.testing.stream",
     "LambdaFunction": "caloric.testing.function",
     "LambdaFunctionError": "caloric.testing.function",
     "ProcessInfo": "caloric.testing.processes",

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import deque
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import uuid4
 
 from caloric._rust import encode_json
@@ -20,6 +20,7 @@ from caloric.cli.options import FAST_WAY_IN, PUBLISHED_VERSION, external_extensi
 from caloric.testing import processes
 from caloric.testing.in_process import NO_LIMIT_MS, InProcessRuntime, Modules
 from caloric.testing.result import InvocationResult
+from caloric.testing.stream import InvocationStream
 from caloric.testing.telemetry import ExtensionEvent, Recording, TelemetryEvent
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from caloric._rust import ExecutionEnvironment, InvokeResult, VirtualClock
+    from caloric._rust import ExecutionEnvironment, InvokeResult, InvokeStream, VirtualClock
     from caloric.local.process import RuntimeProcess
 
     Path = str | os.PathLike[str]
@@ -179,27 +180,94 @@ class LambdaFunction:
         `result` is asked for.
         """
         environment = self._open()
+        call = self._call(
+            event,
+            client_context=client_context,
+            cognito_identity=cognito_identity,
+            trace_id=trace_id,
+            tenant_id=tenant_id,
+            request_id=request_id,
+            timeout=timeout,
+            content_type=content_type,
+        )
+        invocation = Invocation(self, environment, call.request_id or "")
+        environment.submit(call.event, invocation._finish, **call.options)
+        self._begun(call)
+        return invocation
+
+    def stream(
+        self,
+        event: object = None,
+        *,
+        client_context: Mapping[str, Any] | None = None,
+        cognito_identity: Mapping[str, Any] | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+        content_type: str = "application/json",
+    ) -> InvocationStream:
+        """Begin an invocation and return its response, to be read while the function makes it.
+
+        Arguments and exceptions are those of `invoke`. In-process the handler runs to its end when the first piece is
+        asked for.
+        """
+        environment = self._open()
+        call = self._call(
+            event,
+            client_context=client_context,
+            cognito_identity=cognito_identity,
+            trace_id=trace_id,
+            tenant_id=tenant_id,
+            request_id=request_id,
+            timeout=timeout,
+            content_type=content_type,
+        )
+        invocation = Invocation(self, environment, call.request_id or "")
+        invocation._stream = environment.invoke_with_response_stream(
+            call.event, callback=invocation._finish, **call.options
+        )
+        self._begun(call)
+        return InvocationStream(invocation, invocation._stream)
+
+    def _call(
+        self,
+        event: object,
+        *,
+        client_context: Mapping[str, Any] | None,
+        cognito_identity: Mapping[str, Any] | None,
+        trace_id: str | None,
+        tenant_id: str | None,
+        request_id: str | None,
+        timeout: float | None,
+        content_type: str,
+    ) -> _Call:
         timeout_ms = self._options["timeout_ms"] if timeout is None else round(timeout * 1000)
         if self.in_process and request_id is None:
             # By which the invocation is told from others that wait.
             request_id = str(uuid4())
-        invocation = Invocation(self, environment, request_id or "")
-        environment.submit(
-            bytes(event)
-            if isinstance(event, (bytes, bytearray))
-            else encode_json({} if event is None else event),
-            invocation._finish,
-            content_type=content_type,
-            request_id=request_id,
-            client_context=None if client_context is None else encode_json(client_context).decode(),
-            cognito_identity=None if cognito_identity is None else encode_json(cognito_identity).decode(),
-            trace_id=trace_id,
-            tenant_id=tenant_id,
-            timeout_ms=NO_LIMIT_MS if self.in_process else timeout_ms,
+        if not isinstance(event, (bytes, bytearray)):
+            event = encode_json({} if event is None else event)
+        return _Call(
+            bytes(event),
+            request_id,
+            timeout_ms,
+            {
+                "content_type": content_type,
+                "request_id": request_id,
+                "client_context": None if client_context is None else encode_json(client_context).decode(),
+                "cognito_identity": None
+                if cognito_identity is None
+                else encode_json(cognito_identity).decode(),
+                "trace_id": trace_id,
+                "tenant_id": tenant_id,
+                "timeout_ms": NO_LIMIT_MS if self.in_process else timeout_ms,
+            },
         )
+
+    def _begun(self, call: _Call) -> None:
         if self._in_process is not None:
-            self._in_process.begun(request_id or "", timeout_ms)
-        return invocation
+            self._in_process.begun(call.request_id or "", call.timeout_ms)
 
     # ---- the environment ---------------------------------------------------------------------------------------
 
@@ -383,7 +451,9 @@ class LambdaFunction:
         self._environment = environment
         return environment
 
-    def _result(self, finished: InvokeResult, runtime: InProcessRuntime | None) -> InvocationResult:
+    def _result(
+        self, finished: InvokeResult, runtime: InProcessRuntime | None, *, streamed: bool
+    ) -> InvocationResult:
         exceptions = {} if runtime is None else runtime.exceptions
         return InvocationResult(
             finished,
@@ -391,6 +461,7 @@ class LambdaFunction:
             memory_size_mb=self._memory,
             hint=self._hint(finished),
             exception=exceptions.pop(finished.request_id, None) or exceptions.pop("", None),
+            streamed=streamed,
         )
 
     def _hint(self, finished: InvokeResult) -> str:
@@ -432,6 +503,16 @@ class LambdaFunction:
         return f"<LambdaFunction {self.handler} in {self.task_root}{state}>"
 
 
+class _Call(NamedTuple):
+    """What an environment is given."""
+
+    event: bytes
+    request_id: str | None
+    timeout_ms: int
+    """What the function's context counts down."""
+    options: dict[str, Any]
+
+
 class Invocation:
     """An invocation that was begun."""
 
@@ -443,6 +524,7 @@ class Invocation:
         self._finished: InvokeResult | None = None
         self._event = threading.Event()
         self._result: InvocationResult | None = None
+        self._stream: InvokeStream | None = None
 
     def _finish(self, finished: InvokeResult) -> None:
         """Called on the endpoint's thread."""
@@ -487,7 +569,8 @@ class Invocation:
                     f"the invocation of {self._function.handler} has not finished after {timeout} s"
                 )
             assert self._finished is not None
-            self._result = self._function._result(self._finished, self._runtime)
+            streamed = self._stream is not None and self._stream.content_type is not None
+            self._result = self._function._result(self._finished, self._runtime, streamed=streamed)
         return self._result
 
     def __repr__(self) -> str:

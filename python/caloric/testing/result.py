@@ -71,8 +71,10 @@ class InvocationResult:
         memory_size_mb: int,
         hint: str = "",
         exception: BaseException | None = None,
+        streamed: bool = False,
     ) -> None:
         self._finished = finished
+        self._streamed = streamed
         self._function = function
         self._hint = hint
         self._payload: object = _MISSING
@@ -88,7 +90,10 @@ class InvocationResult:
         self.exception: BaseException | None = exception
         """What the handler raised, itself: with `in_process` only."""
         self.raw_payload: bytes = finished.payload
-        """What the caller got, byte for byte: the function's result, or the error document."""
+        """What the caller got, byte for byte: the function's result, or the error document.
+
+        Without what `LambdaFunction.stream` has streamed.
+        """
         self.content_type: str = finished.content_type
         """What the runtime said that the payload is."""
         self.executed_version: str = finished.executed_version
@@ -135,10 +140,12 @@ class InvocationResult:
         """What the function returned, decoded from JSON.
 
         Raises `FunctionFailedError` if the function failed, since there is none then (`error` has what went wrong, and
-        `raw_payload` what the caller got), and `ValueError` if the payload is no JSON.
+        `raw_payload` what the caller got), and `ValueError` if the payload is no JSON, or was streamed.
         """
         __tracebackhide__ = True
         self.raise_for_error()
+        if self._streamed:
+            raise ValueError(f"{self._function} streamed its response: the stream's pieces have it")
         if self._payload is _MISSING:
             try:
                 self._payload = decode_json(self.raw_payload)

@@ -429,6 +429,7 @@ impl ExecutionEnvironment {
         trace_id = None,
         tenant_id = None,
         timeout_ms = None,
+        callback = None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python method")]
     fn invoke_with_response_stream(
@@ -442,6 +443,7 @@ impl ExecutionEnvironment {
         trace_id: Option<String>,
         tenant_id: Option<String>,
         timeout_ms: Option<u64>,
+        callback: Option<Py<PyAny>>,
     ) -> PyResult<InvokeStream> {
         let (sender, receiver) = caloric_endpoint::pieces();
         let request = InvocationRequest {
@@ -458,7 +460,13 @@ impl ExecutionEnvironment {
         };
         let slot = Arc::new(Slot::default());
         let filled = Arc::clone(&slot);
-        py.detach(|| self.inner.submit(request, move |result| filled.fill(result))).map_err(to_python)?;
+        let done = move |result: caloric_endpoint::InvokeResult| {
+            if let Some(callback) = callback {
+                call_with(&callback, result.clone());
+            }
+            filled.fill(result);
+        };
+        py.detach(|| self.inner.submit(request, done)).map_err(to_python)?;
         Ok(InvokeStream {
             pieces: Mutex::new(receiver),
             content_type: OnceLock::new(),
@@ -891,7 +899,6 @@ impl Cycles {
     }
 }
 
-/// Where a result is put on the endpoint's thread and taken on a Python thread.
 /// A response that comes piece by piece.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct InvokeStream {
@@ -946,6 +953,7 @@ impl InvokeStream {
     }
 }
 
+/// Where a result is put on the endpoint's thread and taken on a Python thread.
 struct Slot<T> {
     value: Mutex<Option<T>>,
     filled: Condvar,
@@ -985,14 +993,16 @@ impl<T: Send> Slot<T> {
 
 /// Calls a Python function with the result.
 fn call_back(callback: Py<PyAny>) -> Waiter {
-    Waiter::Finish(Box::new(move |inner| {
-        // An interpreter that is shutting down takes no more calls; nobody is left to hear of it then.
-        Python::try_attach(|py| {
-            if let Err(error) = callback.call1(py, (InvokeResult { inner },)) {
-                error.write_unraisable(py, Some(callback.bind(py)));
-            }
-        });
-    }))
+    Waiter::Finish(Box::new(move |result| call_with(&callback, result)))
+}
+
+fn call_with(callback: &Py<PyAny>, inner: caloric_endpoint::InvokeResult) {
+    // An interpreter that is shutting down takes no more calls; nobody is left to hear of it then.
+    Python::try_attach(|py| {
+        if let Err(error) = callback.call1(py, (InvokeResult { inner },)) {
+            error.write_unraisable(py, Some(callback.bind(py)));
+        }
+    });
 }
 
 fn variable((name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)) -> PyResult<(OsString, OsString)> {
