@@ -21,6 +21,8 @@ PYTHON_CODE = $(wildcard python/caloric tests bench examples tools)
 # command, because make would add lines of its own to that.
 need_tools = @$(eval missing := $(shell tools/toolchain missing))$(if $(missing),$(error $(missing)))
 
+need_browser = @$(eval missing := $(shell tools/toolchain missing-browser))$(if $(missing),$(error $(missing)))
+
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -41,6 +43,7 @@ demo: ## Run a Lambda function on Caloric and on awslambdaric, side by side
 .PHONY: test
 test: ## Run the tests, Rust and Python, in .venv
 	$(need_tools)
+	$(need_browser)
 	@tools/setup develop
 	@tools/setup extras local test browser
 	@tools/setup browser

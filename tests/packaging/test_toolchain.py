@@ -109,3 +109,20 @@ def test_make_alone_needs_nothing_and_lists_the_targets(machine: Machine) -> Non
     result = machine.run("make")
     assert result.returncode == 0
     assert "make test-all" in result.stdout
+
+
+def test_a_missing_browser_is_one_line_before_anything_is_built(machine: Machine) -> None:
+    result = machine.run("make", "test")
+    assert_one_line(result, "Chromium is missing", "apt install chromium", "CHROMIUM=/path/to/chromium")
+
+
+def test_a_browser_that_is_named_must_be_there(machine: Machine) -> None:
+    machine.add("apt-get", "exit 1")
+    result = machine.run("bash", "-c", "CHROMIUM=/no/such/browser tools/toolchain missing-browser")
+    assert result.stdout.startswith("Chromium is missing")
+
+
+def test_any_browser_of_the_family_will_do(machine: Machine) -> None:
+    machine.add("google-chrome", "exit 0")
+    assert machine.run("tools/toolchain", "missing-browser").stdout == ""
+    assert machine.run("tools/toolchain", "chromium").stdout == f"{machine.bin}/google-chrome\n"
