@@ -45,7 +45,7 @@ test: ## Run the tests, Rust and Python, in .venv
 	$(need_tools)
 	$(need_browser)
 	@tools/setup develop
-	@tools/setup extras local test browser
+	@tools/setup extras local test test-local browser
 	@tools/setup browser
 	@tools/setup parts
 	@# The bindings are tested from Python: an extension module does not link outside an interpreter.
@@ -63,7 +63,7 @@ test-all: ## Run the Python tests on every supported CPython found, from wheels
 lint: ## Check format, lints, types and stubs
 	$(need_tools)
 	@tools/setup develop
-	@tools/setup extras test browser bench
+	@tools/setup extras local test test-local browser bench
 	@tools/setup lint
 	@tools/lint
 
