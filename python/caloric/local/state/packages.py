@@ -75,7 +75,10 @@ class Packages:
         removed = 0
         for path in self._folder.iterdir():
             if path.name not in referenced:
-                _remove(path)
+                # Renamed first, so that half of it is never taken for the whole.
+                doomed = self._folder / f"{_NEW}{path.name}"
+                os.rename(path, doomed)
+                _remove(doomed)
                 removed += 1
         return removed
 
