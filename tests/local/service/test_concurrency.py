@@ -10,6 +10,7 @@ import pytest
 
 from caloric.local.environments.interface import ProvisionedEnvironments
 from caloric.local.service.account import get_account_settings
+from caloric.local.service.aliases import create_alias
 from caloric.local.service.concurrency import (
     delete_function_concurrency,
     delete_provisioned_concurrency_config,
@@ -18,9 +19,9 @@ from caloric.local.service.concurrency import (
     list_provisioned_concurrency_configs,
     put_function_concurrency,
     put_provisioned_concurrency_config,
-    restore_concurrency,
 )
 from caloric.local.service.layers import publish_layer_version
+from caloric.local.service.versions import publish_version
 from tests.local.service.harness import ARN, Harness, zipped
 
 FUNCTION = f"{ARN}:function:orders"
@@ -293,6 +294,18 @@ def test_what_does_not_exist_has_none_provisioned(
     assert refusal == ("ResourceNotFoundException", message)
 
 
+def test_snap_start_excludes_provisioned_concurrency(lambda_: Harness) -> None:
+    lambda_.created("snapped", SnapStart={"ApplyOn": "PublishedVersions"})
+    lambda_(publish_version, FunctionName="snapped")
+    lambda_.settled("snapped", "1")
+    lambda_(create_alias, FunctionName="snapped", Name="live", FunctionVersion="1")
+    for qualifier in ("1", "live"):
+        assert not_provisioned(lambda_, qualifier, 1, "snapped") == (
+            "InvalidParameterValueException",
+            "Provisioned concurrency is not supported with SnapStart, which version 1 has.",
+        )
+
+
 def test_a_version_is_provisioned_under_one_name(lambda_: Harness) -> None:
     provision(lambda_, "1", 1)
     assert not_provisioned(lambda_, "live", 1) == (
@@ -348,7 +361,6 @@ def test_environments_are_told_again_after_a_restart(lambda_: Harness) -> None:
     provision(lambda_, "1", 2, "other")
     lambda_.close()
     again = Harness(lambda_.folder)
-    restore_concurrency(again.service)
     again.close()
     assert again.environments.reserved == {"orders": 10}
     assert again.environments.provisions == {("orders", "1"): 6, ("other", "1"): 2}

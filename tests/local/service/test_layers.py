@@ -28,6 +28,7 @@ from caloric.local.service.layers import (
     remove_layer_version_permission,
 )
 from tests.local.service.harness import ARN, Harness, zipped
+from tests.local.service.recording import eventually
 
 ZIP = zipped({"python/greeting.py": "TEXT = 'hello'\n"})
 NOT_THERE = ("ResourceNotFoundException", "The resource you requested does not exist.")
@@ -268,8 +269,8 @@ def test_what_cannot_be_unpacked_safely_is_refused_and_not_kept(lambda_: Harness
     assert name == "InvalidParameterValueException"
     assert str(message).startswith(NOT_UNZIPPED)
     assert lambda_(list_layers) == {"Layers": []}
-    # The blob goes when it is collected; what was unpacked goes at once.
     assert not list(lambda_.service.activation.packages.path("").iterdir())
+    eventually(lambda: not list(lambda_.service.blobs.path("").iterdir()))
     assert publish(lambda_)["Version"] == 1
 
 

@@ -45,6 +45,12 @@ def test_keys_of_several_parts_are_compared_part_by_part() -> None:
     assert page({"Marker": rest["NextMarker"]}, versions) == (["ü1"], {})
 
 
+def test_the_marker_of_a_list_with_other_keys_is_refused() -> None:
+    _, rest = page({"MaxItems": 1}, [((-2,), "newest"), ((-1,), "oldest")])
+    with pytest.raises(ServiceError, match="Invalid Marker"):
+        page({"Marker": rest["NextMarker"]}, FUNCTIONS)
+
+
 @pytest.mark.parametrize("marker", ["x", "ü", "e30=", "W10=", "W251bGxd", "////"])
 def test_a_marker_of_another_make_is_refused(marker: str) -> None:
     with pytest.raises(ServiceError, match="Invalid Marker"):

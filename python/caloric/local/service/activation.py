@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloric.local.archives import ArchiveError
 from caloric.local.environments.interface import FunctionVersion
+from caloric.local.service.concurrency import restore_concurrency
 from caloric.local.service.names import LATEST, function_arn
 from caloric.local.service.states import fail, is_unfinished, succeed
 from caloric.local.state.errors import StateError
@@ -62,6 +63,7 @@ class Activation:
                 waiting.add(name)
         for (name, alias), document in aliases:
             service.environments.route(name, alias, weights(document))
+        restore_concurrency(service)
         for name in sorted(waiting):
             self.begin(name)
         self.collect()

@@ -120,8 +120,13 @@ def stored_archive(service: LambdaService, source: Members, subject: str) -> Ite
             upload of more than `MAX_ZIPPED` bytes (texts: spec lambda-service 2.2).
     """
     content = _content(service, source, subject)
-    with _stored(service, content) as archive:
-        yield archive
+    try:
+        with _stored(service, content) as archive:
+            yield archive
+    except ServiceError:
+        # Here or inside the block: no document refers to it.
+        service.activation.collect()
+        raise
 
 
 @contextmanager

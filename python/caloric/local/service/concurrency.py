@@ -37,7 +37,7 @@ __all__ = [
 
 
 def restore_concurrency(service: LambdaService) -> None:
-    """Tell the environments what is reserved and provisioned, once after the service has started."""
+    """Tell the environments what is reserved and provisioned, once when the service starts."""
     with service.store.read() as transaction:
         for name, reserved in account_concurrency(transaction).reserved.items():
             service.environments.reserve(name, reserved)
@@ -113,6 +113,7 @@ def put_provisioned_concurrency_config(service: LambdaService, request: Members)
         target, qualifier = _qualified(service, transaction, reference, unpublished)
         if LATEST in target.versions:
             raise ServiceError("InvalidParameterValueException", unpublished)
+        _check_snap_start(transaction, target)
         _check_conflicts(service, transaction, target)
         _check_limits(transaction, reference.name, qualifier, requested)
         document = {
@@ -183,6 +184,17 @@ def _qualified(
     if reference.qualifier is None or reference.qualifier == LATEST:
         raise ServiceError("InvalidParameterValueException", latest)
     return find_target(service, transaction, reference), reference.qualifier
+
+
+def _check_snap_start(transaction: Transaction, target: Target) -> None:
+    """Check that no version of `target` has SnapStart, which excludes provisioned concurrency (spec 2.4)."""
+    for version in target.versions:
+        document = transaction.get("version", target.reference.name, int(version)) or {}
+        if document.get("SnapStart", {}).get("ApplyOn", "None") != "None":
+            raise ServiceError(
+                "InvalidParameterValueException",
+                f"Provisioned concurrency is not supported with SnapStart, which version {version} has.",
+            )
 
 
 def _check_conflicts(service: LambdaService, transaction: Transaction, target: Target) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from caloric.local.service.code import code_sha256, stored_archive
 from caloric.local.service.downloads import download_location
 from caloric.local.service.errors import ServiceError
-from caloric.local.service.names import layer_arn, layer_name, layer_reference, layer_version_arn
+from caloric.local.service.names import layer_arn, layer_name, layer_reference, layer_version_arn, partition
 from caloric.local.service.operations import Members, operation
 from caloric.local.service.pages import page
 from caloric.local.service.statements import add_statement, policy_document, remove_statement
@@ -146,7 +146,7 @@ def add_layer_version_permission(service: LambdaService, request: Members) -> Me
         statement: dict[str, Any] = {
             "Sid": request["StatementId"],
             "Effect": "Allow",
-            "Principal": _principal(request["Principal"]),
+            "Principal": _principal(service, request["Principal"]),
             "Action": request["Action"],
             "Resource": arn,
         }
@@ -261,7 +261,9 @@ def _match_revision(request: Members, policy: Members) -> None:
         raise ServiceError("PreconditionFailedException", _STALE)
 
 
-def _principal(principal: str) -> object:
+def _principal(service: LambdaService, principal: str) -> object:
     if principal == "*":
         return principal
-    return {"AWS": f"arn:aws:iam::{principal}:root" if principal.isdigit() else principal}
+    return {
+        "AWS": f"arn:{partition(service.region)}:iam::{principal}:root" if principal.isdigit() else principal
+    }

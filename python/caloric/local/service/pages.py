@@ -44,9 +44,7 @@ def start(request: Members, *, most: int = PAGE) -> Page:
     except (ValueError, binascii.Error):
         after = None
     if not (isinstance(after, list) and after and all(isinstance(part, (str, int)) for part in after)):
-        raise ServiceError(
-            "InvalidParameterValueException", "Invalid Marker: it is not the NextMarker of a list."
-        )
+        raise _invalid()
     return Page(tuple(after), size)
 
 
@@ -63,13 +61,27 @@ def page(
     taken: list[Item] = []
     last: Sequence[str | int] = ()
     for key, item in items:
-        if after is not None and tuple(key) <= after:
+        if after is not None and _is_up_to(key, after):
             continue
         if len(taken) == size:
             return taken, {"NextMarker": _marker(last)}
         taken.append(item)
         last = key
     return taken, {}
+
+
+def _is_up_to(key: Sequence[str | int], after: tuple[Any, ...]) -> bool:
+    try:
+        return tuple(key) <= after
+    except TypeError:
+        # A number where this list has names: the marker is another list's.
+        raise _invalid() from None
+
+
+def _invalid() -> ServiceError:
+    return ServiceError(
+        "InvalidParameterValueException", "Invalid Marker: it is not the NextMarker of this list."
+    )
 
 
 def _marker(key: Sequence[str | int]) -> str:
