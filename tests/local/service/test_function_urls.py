@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,15 @@ def test_a_change_keeps_the_address_and_what_it_leaves_out(lambda_: Harness) -> 
     shown = get(lambda_)
     assert (shown["InvokeMode"], shown["Cors"]) == ("RESPONSE_STREAM", CORS)
     assert update(lambda_, InvokeMode="BUFFERED")["InvokeMode"] == "BUFFERED"
+
+
+def test_a_change_has_a_time(lambda_: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = create(lambda_)["CreationTime"]
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    changed = update(lambda_, AuthType="AWS_IAM")
+    assert (changed["CreationTime"], get(lambda_)["CreationTime"]) == (created, created)
+    assert changed["LastModifiedTime"] == get(lambda_)["LastModifiedTime"] > created
 
 
 def test_cors_is_replaced_and_removed(lambda_: Harness) -> None:

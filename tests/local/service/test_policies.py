@@ -149,6 +149,7 @@ def test_what_does_not_exist_gets_no_permission(lambda_: Harness) -> None:
     for qualifier, message in (
         ("gone", f"Cannot find alias arn: {FUNCTION}:gone"),
         ("42", f"Function not found: {FUNCTION}:42"),
+        ("01", f"Function not found: {FUNCTION}:01"),
         ("with-$-inside", f"Function not found: {FUNCTION}:with-$-inside"),
         ("9" * 100, f"Function not found: {FUNCTION}:{'9' * 100}"),
     ):
@@ -241,6 +242,23 @@ def test_statements_added_at_once_are_all_there(lambda_: Harness) -> None:
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda sid: lambda_(add_permission, **GRANT | {"StatementId": sid}), names))
     assert sorted(statement["Sid"] for statement in statements(lambda_)) == sorted(names)
+
+
+def test_a_policy_may_have_20_kb_to_the_byte(lambda_: Harness) -> None:
+    longest = GRANT | {"SourceArn": "arn:aws:s3:::" + "x" * 9_900}
+    lambda_(add_permission, **longest | {"StatementId": "a"})
+    one = len(lambda_(get_policy, FunctionName="orders")["Policy"])
+    lambda_(add_permission, **GRANT, SourceArn="arn:aws:s3:::")
+    empty = len(lambda_(get_policy, FunctionName="orders")["Policy"])
+    assert one < empty < 20_480
+    lambda_(remove_permission, FunctionName="orders", StatementId="s3")
+    fitting = "arn:aws:s3:::" + "y" * (20_480 - empty)
+    assert lambda_.refused(add_permission, **GRANT, SourceArn=fitting + "y") == (
+        "PolicyLengthExceededException",
+        "The final policy size (20481) is bigger than the limit (20480).",
+    )
+    lambda_(add_permission, **GRANT, SourceArn=fitting)
+    assert len(lambda_(get_policy, FunctionName="orders")["Policy"]) == 20_480
 
 
 def test_a_policy_has_20_kb_at_most(lambda_: Harness) -> None:
