@@ -135,6 +135,29 @@ def test_a_stream_ends_on_the_old_code(write_function: WriteFunction, tmp_path: 
         assert emulator.call(method="GET", path=f"/?{gate}").body == b"new end"
 
 
+def test_work_after_the_response_is_finished_first(write_function: WriteFunction, tmp_path: Path) -> None:
+    gate, done = tmp_path / "gate", tmp_path / "done"
+    source = f"""
+        import os, time
+
+        def work():
+            while not os.path.exists({str(gate)!r}):
+                time.sleep(0.002)
+            open({str(done)!r}, "w").close()
+
+        def handler(event, context):
+            context.after_response(work)
+            return os.getpid()
+    """
+    with Reloaded(write_function(source)) as emulator:
+        pid = emulator.invoke({}).json()
+        emulator.wait_for_reload(lambda: write_function(SOURCE % "new"))
+        assert emulator.invoke({}).json()["text"] == "new"
+        gate.touch()
+        wait_until_gone(pid)
+        assert done.exists()
+
+
 def test_a_mistake_is_answered_and_the_next_save_recovers(write_function: WriteFunction) -> None:
     with Reloaded(write_function(SOURCE % "one")) as emulator:
         assert emulator.invoke({}).json()["text"] == "one"

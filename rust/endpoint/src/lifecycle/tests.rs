@@ -702,3 +702,35 @@ fn closing_kills_the_process() {
     assert!(!process.0.wait().unwrap().success());
     environment.lifecycle.close(environment.now);
 }
+
+// ---- retiring ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_waits_can_be_taken_and_what_runs_is_over_when_the_runtime_has_polled_again() {
+    let mut environment = Environment::in_state(RuntimeState::Running);
+    environment.submit("b");
+    environment.submit("c");
+    let taken: Vec<_> = environment.lifecycle.take_waiting().into_iter().map(|one| one.request_id).collect();
+    assert_eq!(taken, ["b", "c"]);
+    assert!(!environment.lifecycle.has_no_invocation());
+    environment.respond("id", "1").unwrap();
+    assert!(!environment.lifecycle.has_no_invocation(), "there may be work after the response");
+    assert!(matches!(environment.next(), NextPoll::Pending));
+    assert!(environment.lifecycle.has_no_invocation());
+    assert_eq!(text(&environment.result()), "1");
+}
+
+#[test]
+fn an_invocation_that_waits_for_an_init_phase_can_be_taken_but_not_one_that_contains_its_init() {
+    let mut environment = Environment::new();
+    environment.submit("a");
+    let process = environment.started();
+    assert_eq!(environment.lifecycle.take_waiting().len(), 1);
+    assert!(environment.lifecycle.has_no_invocation());
+
+    environment.submit("b");
+    environment.init_error("{}").unwrap();
+    environment.exited(&process, Exit::Status(1));
+    assert_eq!(environment.lifecycle.take_waiting().len(), 0, "init is run again within it");
+    assert!(!environment.lifecycle.has_no_invocation());
+}

@@ -535,3 +535,17 @@ fn a_worker_that_is_quicker_than_the_starter_is_served_when_the_process_is_known
     assert!(result.max_memory_used_mb > 0, "it was measured");
     assert!(result.init_duration.is_some());
 }
+
+// ---- retiring ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_waits_can_be_taken_and_what_runs_is_over_when_all_is_answered() {
+    let mut environment = Environment::running(2);
+    environment.submit("waiting");
+    let taken: Vec<_> = environment.machine.take_waiting().into_iter().map(|one| one.request_id).collect();
+    assert_eq!(taken, ["waiting"]);
+    environment.respond("a", "1").unwrap();
+    assert!(!environment.machine.has_no_invocation());
+    environment.respond("b", "2").unwrap();
+    assert!(environment.machine.has_no_invocation());
+}
