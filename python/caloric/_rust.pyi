@@ -1,6 +1,6 @@
 """What Rust exports to Python."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from typing_extensions import Self
@@ -412,6 +412,13 @@ class InvokeResult:
         """The function version that ran."""
 
     @property
+    def service_error(self) -> tuple[int, str, str] | None:
+        """Why the invocation was never run: status, name and message of an error of the service.
+
+        Only where a `FunctionPool` had no environment made for it (`WantedEnvironment.give_up`), or was closed.
+        """
+
+    @property
     def log_tail(self) -> bytes:
         """The last 4096 bytes of the invocation's log, platform lines and, on a cold start, init included."""
 
@@ -590,6 +597,286 @@ class HttpFront:
 
     def close(self) -> None:
         """Stop listening and drop every connection. Idempotent. The environment stays as it is."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class EnvironmentSupply:
+    """What pools ask for: one queue of wanted environments for any number of `FunctionPool`s.
+
+    One thread, or several, call `next_wanted` in a loop and make what is wanted.
+    """
+
+    def __new__(cls) -> Self: ...
+    def next_wanted(self, timeout_s: float | None = None) -> WantedEnvironment | None:
+        """Wait, without holding the GIL, until a pool wants another environment, and take the request.
+
+        `None` when the time has passed or the supply is closed (`closed` tells which). Signals are looked after only in
+        the main thread.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether the supply was closed."""
+
+    def close(self) -> None:
+        """Let `next_wanted` return `None` from now on, everywhere. Idempotent. The pools stay as they are."""
+
+@final
+class WantedEnvironment:
+    """A pool's request for one environment. It is answered once, with `add` or `give_up`; one that is forgotten (no
+    reference is left) is given up.
+    """
+
+    @property
+    def subject(self) -> Any:
+        """What the pool was made with as `subject`."""
+
+    @property
+    def function_name(self) -> str:
+        """The pool's function."""
+
+    @property
+    def function_version(self) -> str:
+        """The pool's version."""
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant it is for; None where the function has no tenant isolation."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is made ahead of invocations: for provisioned concurrency, or to keep the minimum."""
+
+    @property
+    def provisioned(self) -> bool:
+        """Whether it is made for provisioned concurrency."""
+
+    @property
+    def still_wanted(self) -> bool:
+        """Whether the pool can still use it. Another one may have become free meanwhile; then nothing need be made,
+        and the request can be given up.
+        """
+
+    def add(self, environment: ExecutionEnvironment) -> None:
+        """Hand over the environment, at once: its Init phase may be ahead of it. From now on the pool closes it.
+
+        The Python object may be kept or not, as its supervisor likes. Raises `RuntimeError` if the pool has ended
+        meanwhile, and the environment is the caller's to close then; or if the request was answered before.
+        """
+
+    def give_up(self, message: str, *, error_type: str = "ServiceException", status: int = 500) -> None:
+        """Say that it cannot be made, and why. One waiting invocation is answered with this error of the service
+        (`error_type` is its name in the API model, `status` its HTTP status); the next one asks anew.
+
+        What is wanted ahead of invocations is not asked for again before `provision` or `keep` is called, or an
+        invocation had an environment made; `FunctionPool.counts` has the number of failures and `last_failure` the text.
+        """
+
+@final
+class FunctionPool:
+    """The execution environments of one version of a function, which come and go with its invocations.
+
+    It starts empty. An invocation is run by the free environment that was used last, provisioned ones before others;
+    where none is free, another one is wanted of `supply`, and the invocation waits for that or for whichever becomes
+    free first. Each environment runs one invocation at a time. One that has not been used for `idle_s` seconds is closed,
+    but for the minimum and those that are provisioned. With `tenant_isolation` each invocation names its tenant,
+    and none gets an environment that another tenant has used.
+
+    How many invocations run at once is limited by the account and by reservations once the pool is published
+    (`ServiceFront.publish`), and by nothing before.
+
+    `subject` is handed back with each `WantedEnvironment`: what is needed to make one. `function_version` is what
+    invocations say they were executed by; `region` and `account_id` are those of the function's ARN.
+    """
+
+    def __new__(
+        cls,
+        supply: EnvironmentSupply,
+        subject: object,
+        *,
+        function_name: str,
+        function_version: str = "$LATEST",
+        region: str = "us-east-1",
+        account_id: str = "012345678912",
+        tenant_isolation: bool = False,
+        idle_s: float = 600.0,
+    ) -> Self: ...
+    @property
+    def function_name(self) -> str:
+        """The function's name."""
+
+    @property
+    def function_version(self) -> str:
+        """`$LATEST` or a number."""
+
+    @property
+    def idle_s(self) -> float:
+        """After how many seconds without use an environment is closed."""
+
+    def set_idle_time(self, seconds: float) -> None:
+        """Change `idle_s`, for those that are idle now, too. Raises `ValueError` for what is no time."""
+
+    def provision(self, count: int) -> None:
+        """Have `count` environments started ahead, beside those that invocations cause: provisioned concurrency.
+
+        They are never idle for too long, are replaced when they are lost, and count against the account's and the
+        function's concurrency whether they run or not (spec lambda-service 7.1 and 7.4). Fewer than before: idle ones are
+        closed, busy ones when they have finished. Raises `ValueError` with `tenant_isolation`.
+        """
+
+    def keep(self, count: int) -> None:
+        """Keep at least `count` environments, provisioned ones aside: they are started ahead and do not grow too old.
+
+        They count against nothing while they are idle. Raises `ValueError` with `tenant_isolation`.
+        """
+
+    def submit(
+        self,
+        event: bytes,
+        callback: Callable[[InvokeResult], object],
+        *,
+        request_id: str | None = None,
+        client_context: str | None = None,
+        cognito_identity: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+        invoked_function_arn: str | None = None,
+    ) -> str | None:
+        """Run one invocation and call `callback` when it is finished, on the endpoint's thread: it must be short.
+
+        Returns None if it is taken, else the `Reason` of the `TooManyRequestsException` for which it is not (spec
+        lambda-service 1.5), and `callback` is not called. `invoked_function_arn` is the unqualified one unless given.
+        An invocation for which no environment could be made has a result with `service_error`.
+
+        Raises `RuntimeError` if the pool is retired, and `ValueError` for a value that cannot be sent, without a tenant
+        where they are isolated, and with one where they are not.
+        """
+
+    def retire(self) -> None:
+        """Take no more invocations. Those that run or wait come to their end, as this version of the code; each
+        environment is closed as soon as there is nothing for it to do. Idempotent.
+
+        `ServiceFront.publish` and `withdraw` do this to the pool that they replace or take away.
+        """
+
+    @property
+    def retired(self) -> bool:
+        """Whether it takes no more invocations."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is retired or closed, and has no environment and no invocation any more."""
+
+    def wait_until_ended(self, timeout_s: float | None = None) -> bool:
+        """Wait until it has `ended`, without holding the GIL. `False` when the time has passed."""
+
+    def counts(self) -> dict[str, int]:
+        """Figures, taken at one moment: cheap enough to be asked every second for every function.
+
+        `init` (environments that are starting or initialising), `busy` and `idle`, which together are all environments;
+        `frozen`, those of the idle ones whose processes are stopped; `provisioned`, those of all that are for provisioned
+        concurrency, and `provisioned_ready`, those of them that have initialised; `waiting`, invocations without an
+        environment; `cold_starts` and `warm_starts`, invocations that were or were not their environment's first (a
+        provisioned environment's first is warm); `throttled`, invocations refused for the sake of concurrency;
+        `failures`, requests that were given up.
+        """
+
+    @property
+    def last_failure(self) -> str | None:
+        """The message that the last request was given up with; None after one that was answered with an environment."""
+
+    def close(self) -> None:
+        """Close all environments at the same time, failing what they run and what waits, and wait for their processes
+        to be gone: see `ExecutionEnvironment.close`. Idempotent.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_args: object) -> None: ...
+
+@final
+class ServiceFront:
+    """The Lambda service on a port: invocations of published functions, and Python's control plane behind it.
+
+    A synchronous or streaming invoke (`POST /2015-03-31/functions/{name}/invocations`,
+    `POST /2021-11-15/functions/{name}/response-streaming-invocations`) of a published version or alias is run by its pool
+    without Python. The name may have any form of spec lambda-service 0.2, percent-encoded or not.
+
+    Everything else goes to `backend`, a Unix socket on which an HTTP/1.1 server listens: every other path and method,
+    `Event` and `DryRun`, and names, versions and aliases that are not published, or are of another account or region.
+    Requests and answers are streamed both ways; who goes away cancels theirs. A backend that cannot be
+    reached, or dies, makes 502 with a `ServiceException` that names it.
+
+    Where the backend's answer to a synchronous or streaming invoke has the header `X-Caloric-Invoke: run`, the front looks
+    the function up again and runs the invocation itself; so the backend can check a request, or finish publishing a
+    function, without having to know how invocations are answered. What the front then still cannot find is answered
+    with 404.
+    With `hot_path=False` the backend is asked about every invoke in this way (for `--require-auth`).
+
+    Requests must name this machine: their `Host` is `localhost`, a name below it, a loopback address, `host`, or
+    one of `allowed_hosts` (names without port), else 421. A request that a browser sends on behalf of another
+    origin (`Origin`, `Sec-Fetch-Site`) is refused with 403, preflights too. So no web page can read or call, under
+    whatever name it reaches this port. The peer's address, and the `Host` that was asked for, are handed to the backend
+    as `X-Forwarded-For` and `Host`.
+
+    Invocations that run at once are limited as on AWS (spec lambda-service 7.1 and 7.3): `concurrency` for the account,
+    and what functions have reserved of it. One too many is refused at once with 429 and the `Reason` of AWS.
+
+    Raises `OSError` if the address cannot be listened on; the message names it. `ValueError` for a `backend` or a
+    region that cannot be.
+    """
+
+    def __new__(
+        cls,
+        backend: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 9001,
+        region: str = "us-east-1",
+        account_id: str = "012345678912",
+        concurrency: int = 1000,
+        allowed_hosts: Sequence[str] = (),
+        hot_path: bool = True,
+    ) -> Self: ...
+    @property
+    def address(self) -> str:
+        """`host:port` it listens on."""
+
+    def publish(self, function_name: str, version: str, pool: FunctionPool) -> None:
+        """Let invocations of this version run in `pool` from now on. `version` is `$LATEST` or a number.
+
+        The pool that was published before in its place is retired. No invocation is lost or refused in between. Raises
+        `ValueError` if the pool is another function's or version's, and `RuntimeError` if it is retired.
+        """
+
+    def withdraw(self, function_name: str, version: str | None = None) -> None:
+        """Invoke this version no more, or the whole function with its aliases and its reservation. The pools are retired.
+
+        What was never published is no error.
+        """
+
+    def route(self, function_name: str, alias: str, weights: Mapping[str, float] | None) -> None:
+        """Let `alias` lead to these versions, each with its share of invocations; `None` removes it.
+
+        The versions need not be published yet. Raises `ValueError` for no versions, weights below 0, and all of 0.
+        """
+
+    def reserve(self, function_name: str, concurrency: int | None) -> None:
+        """Reserve so much of the account's concurrency for this function's versions together, which can have no more;
+        0 refuses all, `None` gives it back. May come before anything is published. Raises `ValueError` below 0.
+        """
+
+    def concurrency(self) -> dict[str, int]:
+        """`limit` (the account's), `reserved` (all reservations), `provisioned` (outside of reservations), and `running`:
+        invocations that run now, in all functions.
+        """
+
+    def function_concurrency(self, function_name: str) -> dict[str, int | None]:
+        """`reserved` (None without a reservation), `provisioned` and `running` of one function."""
+
+    def close(self) -> None:
+        """Stop listening and drop every connection. Idempotent. The pools stay as they are."""
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_args: object) -> None: ...
