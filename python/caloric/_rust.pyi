@@ -670,8 +670,8 @@ class WantedEnvironment:
         """Say that it cannot be made, and why. One waiting invocation is answered with this error of the service
         (`error_type` is its name in the API model, `status` its HTTP status); the next one asks anew.
 
-        What is wanted ahead of invocations is not asked for again before `provision` or `keep` is called, or an
-        invocation had an environment made; `FunctionPool.counts` has the number of failures and `last_failure` the text.
+        What is wanted ahead of invocations is not asked for again before `provision` or `keep` is called, or another
+        environment was made; `FunctionPool.counts` has the number of failures and `last_failure` the text.
         """
 
 @final
@@ -680,9 +680,9 @@ class FunctionPool:
 
     It starts empty. An invocation is run by the free environment that was used last, provisioned ones before others;
     where none is free, another one is wanted of `supply`, and the invocation waits for that or for whichever becomes
-    free first. Each environment runs one invocation at a time. One that has not been used for `idle_s` seconds is closed,
-    but for the minimum and those that are provisioned. With `tenant_isolation` each invocation names its tenant,
-    and none gets an environment that another tenant has used.
+    free first. Each environment runs one invocation at a time. One that has not been used for `idle_s` seconds is
+    closed, but for the minimum and those that are provisioned. With `tenant_isolation` each invocation names its
+    tenant, and none gets an environment that another tenant has used.
 
     How many invocations run at once is limited by the account and by reservations once the pool is published
     (`ServiceFront.publish`), and by nothing before.
@@ -722,8 +722,8 @@ class FunctionPool:
         """Have `count` environments started ahead, beside those that invocations cause: provisioned concurrency.
 
         They are never idle for too long, are replaced when they are lost, and count against the account's and the
-        function's concurrency whether they run or not (spec lambda-service 7.1 and 7.4). Fewer than before: idle ones are
-        closed, busy ones when they have finished. Raises `ValueError` with `tenant_isolation`.
+        function's concurrency whether they run or not (spec lambda-service 7.1 and 7.4). Fewer than before: idle ones
+        are closed, busy ones when they have finished. Raises `ValueError` with `tenant_isolation`.
         """
 
     def keep(self, count: int) -> None:
@@ -776,10 +776,10 @@ class FunctionPool:
         """Figures, taken at one moment: cheap enough to be asked every second for every function.
 
         `init` (environments that are starting or initialising), `busy` and `idle`, which together are all environments;
-        `frozen`, those of the idle ones whose processes are stopped; `provisioned`, those of all that are for provisioned
-        concurrency, and `provisioned_ready`, those of them that have initialised; `waiting`, invocations without an
-        environment; `cold_starts` and `warm_starts`, invocations that were or were not their environment's first (a
-        provisioned environment's first is warm); `throttled`, invocations refused for the sake of concurrency;
+        `frozen`, those of the idle ones whose processes are stopped; `provisioned`, those of all that are for
+        provisioned concurrency, and `provisioned_ready`, those of them that have initialised; `waiting`, invocations
+        without an environment; `cold_starts` and `warm_starts`, invocations that were or were not their environment's
+        first (a provisioned environment's first is warm); `throttled`, invocations refused for the sake of concurrency;
         `failures`, requests that were given up.
         """
 
@@ -800,17 +800,17 @@ class ServiceFront:
     """The Lambda service on a port: invocations of published functions, and Python's control plane behind it.
 
     A synchronous or streaming invoke (`POST /2015-03-31/functions/{name}/invocations`,
-    `POST /2021-11-15/functions/{name}/response-streaming-invocations`) of a published version or alias is run by its pool
-    without Python. The name may have any form of spec lambda-service 0.2, percent-encoded or not.
+    `POST /2021-11-15/functions/{name}/response-streaming-invocations`) of a published version or alias is run by its
+    pool without Python. The name may have any form of spec lambda-service 0.2, percent-encoded or not.
 
     Everything else goes to `backend`, a Unix socket on which an HTTP/1.1 server listens: every other path and method,
     `Event` and `DryRun`, and names, versions and aliases that are not published, or are of another account or region.
     Requests and answers are streamed both ways; who goes away cancels theirs. A backend that cannot be
     reached, or dies, makes 502 with a `ServiceException` that names it.
 
-    Where the backend's answer to a synchronous or streaming invoke has the header `X-Caloric-Invoke: run`, the front looks
-    the function up again and runs the invocation itself; so the backend can check a request, or finish publishing a
-    function, without having to know how invocations are answered. What the front then still cannot find is answered
+    Where the backend's answer to a synchronous or streaming invoke has the header `X-Caloric-Invoke: run`, the front
+    looks the function up again and runs the invocation itself; so the backend can check a request, or finish publishing
+    a function, without having to know how invocations are answered. What the front then still cannot find is answered
     with 404.
     With `hot_path=False` the backend is asked about every invoke in this way (for `--require-auth`).
 
@@ -851,9 +851,9 @@ class ServiceFront:
         """
 
     def withdraw(self, function_name: str, version: str | None = None) -> None:
-        """Invoke this version no more, or the whole function with its aliases and its reservation. The pools are retired.
+        """Invoke this version no more, or the whole function with its aliases and its reservation.
 
-        What was never published is no error.
+        The pools are retired. What was never published is no error.
         """
 
     def route(self, function_name: str, alias: str, weights: Mapping[str, float] | None) -> None:
@@ -868,8 +868,8 @@ class ServiceFront:
         """
 
     def concurrency(self) -> dict[str, int]:
-        """`limit` (the account's), `reserved` (all reservations), `provisioned` (outside of reservations), and `running`:
-        invocations that run now, in all functions.
+        """`limit` (the account's), `reserved` (all reservations), `provisioned` (outside of reservations), and
+        `running`: invocations that run now, in all functions.
         """
 
     def function_concurrency(self, function_name: str) -> dict[str, int | None]:

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::IntoRawFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 /// Python runs its signal handlers on the main thread, and only when asked: this often while that thread waits.
-const SIGNAL_POLL: Duration = Duration::from_millis(40);
+pub(crate) const SIGNAL_POLL: Duration = Duration::from_millis(40);
 
 /// The variable behind the argument `freezer`.
 const FREEZER: &str = "CALORIC_FREEZER";
@@ -31,6 +32,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<EnvironmentPool>()?;
     module.add_class::<HttpFront>()?;
     module.add_class::<InvokeResult>()?;
+    crate::service_front::register(module)?;
     module.add_class::<InvokeStream>()?;
     module.add_class::<VirtualClock>()?;
     Ok(())
@@ -72,7 +74,9 @@ impl VirtualClock {
 /// The server side of one execution environment.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct ExecutionEnvironment {
-    inner: caloric_endpoint::ExecutionEnvironment,
+    pub(crate) inner: caloric_endpoint::ExecutionEnvironment,
+    /// A pool closes it.
+    is_handed_over: AtomicBool,
     clock: Option<Py<VirtualClock>>,
 }
 
@@ -195,7 +199,7 @@ impl ExecutionEnvironment {
             record_telemetry,
         };
         let inner = caloric_endpoint::ExecutionEnvironment::new(config).map_err(to_python)?;
-        Ok(Self { inner, clock })
+        Ok(Self { inner, is_handed_over: AtomicBool::new(false), clock })
     }
 
     #[getter]
@@ -368,6 +372,7 @@ impl ExecutionEnvironment {
             cognito_identity,
             trace_id,
             tenant_id,
+            invoked_function_arn: None,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
             pieces: None,
@@ -412,6 +417,7 @@ impl ExecutionEnvironment {
             cognito_identity,
             trace_id,
             tenant_id,
+            invoked_function_arn: None,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
             pieces: None,
@@ -454,6 +460,7 @@ impl ExecutionEnvironment {
             cognito_identity,
             trace_id,
             tenant_id,
+            invoked_function_arn: None,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
             pieces: Some(sender),
@@ -579,9 +586,18 @@ impl ExecutionEnvironment {
     }
 }
 
+impl ExecutionEnvironment {
+    /// From now on a pool closes it, even if nobody in Python knows it any more.
+    pub(crate) fn handed_over(&self) {
+        self.is_handed_over.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for ExecutionEnvironment {
     fn drop(&mut self) {
-        self.inner.close_soon();
+        if !self.is_handed_over.load(Ordering::Relaxed) {
+            self.inner.close_soon();
+        }
     }
 }
 
@@ -599,7 +615,7 @@ impl EnvironmentPool {
         if limit == 0 {
             return Err(PyValueError::new_err("a pool has at least one environment"));
         }
-        let inner = caloric_endpoint::Pool::new(first.inner.clone(), limit).map_err(to_python)?;
+        let inner = caloric_endpoint::Pool::new(&first.inner, limit).map_err(to_python)?;
         Ok(Self { inner })
     }
 
@@ -609,8 +625,7 @@ impl EnvironmentPool {
 
     #[pyo3(signature = (environment, *, generation))]
     fn add(&self, py: Python<'_>, environment: &ExecutionEnvironment, generation: u64) -> PyResult<bool> {
-        let environment = environment.inner.clone();
-        py.detach(|| self.inner.add(environment, generation)).map_err(to_python)
+        py.detach(|| self.inner.add(&environment.inner, generation)).map_err(to_python)
     }
 
     #[pyo3(signature = (*, generation))]
@@ -619,8 +634,7 @@ impl EnvironmentPool {
     }
 
     fn replace(&self, py: Python<'_>, environment: &ExecutionEnvironment) -> PyResult<()> {
-        let environment = environment.inner.clone();
-        py.detach(|| self.inner.replace(environment)).map_err(to_python)
+        py.detach(|| self.inner.replace(&environment.inner)).map_err(to_python)
     }
 
     #[pyo3(signature = (
@@ -657,6 +671,7 @@ impl EnvironmentPool {
             cognito_identity,
             trace_id,
             tenant_id,
+            invoked_function_arn: None,
             timeout: timeout_ms.map(Duration::from_millis),
             quiet: false,
             pieces: None,
@@ -725,7 +740,7 @@ impl HttpFront {
         let pool = match &environment {
             Invoked::Pool(pool) => pool.inner.clone(),
             Invoked::Environment(environment) => {
-                caloric_endpoint::Pool::new(environment.inner.clone(), 1).map_err(to_python)?
+                caloric_endpoint::Pool::new(&environment.inner, 1).map_err(to_python)?
             }
         };
         let inner = caloric_endpoint::HttpFront::new(pool, host, port, url).map_err(to_python)?;
@@ -796,6 +811,12 @@ impl InvokeResult {
     #[getter]
     fn executed_version(&self) -> &str {
         &self.inner.executed_version
+    }
+
+    #[getter]
+    fn service_error(&self) -> Option<(u16, &str, &str)> {
+        let failure = self.inner.answer.service_error.as_ref()?;
+        Some((failure.status, &failure.error_type, &failure.message))
     }
 
     #[getter]
@@ -992,7 +1013,7 @@ impl<T: Send> Slot<T> {
 }
 
 /// Calls a Python function with the result.
-fn call_back(callback: Py<PyAny>) -> Waiter {
+pub(crate) fn call_back(callback: Py<PyAny>) -> Waiter {
     Waiter::Finish(Box::new(move |result| call_with(&callback, result)))
 }
 
@@ -1009,18 +1030,18 @@ fn variable((name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)) -> PyResult<(Os
     Ok((name.extract()?, value.extract()?))
 }
 
-fn deadline_of(timeout_s: Option<f64>) -> PyResult<Option<Instant>> {
+pub(crate) fn deadline_of(timeout_s: Option<f64>) -> PyResult<Option<Instant>> {
     timeout_s.map(|seconds| Ok(Instant::now() + seconds_of("timeout_s", seconds)?)).transpose()
 }
 
 /// A number of seconds, which is finite and not negative.
-fn seconds_of(argument: &str, seconds: f64) -> PyResult<Duration> {
+pub(crate) fn seconds_of(argument: &str, seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| PyValueError::new_err(format!("{argument} must be a time in seconds, not {seconds}")))
 }
 
 /// Whether this is the thread the process began with, which is where Python handles signals.
-fn is_main_thread() -> bool {
+pub(crate) fn is_main_thread() -> bool {
     // SAFETY: neither call has preconditions.
     unsafe { libc::gettid() == libc::getpid() }
 }
@@ -1049,7 +1070,7 @@ fn freezer_choice(argument: Option<&str>) -> PyResult<FreezerChoice> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
-fn to_python(error: EndpointError) -> PyErr {
+pub(crate) fn to_python(error: EndpointError) -> PyErr {
     let message = error.to_string();
     match &error {
         EndpointError::Bind { source, .. }
@@ -1063,6 +1084,8 @@ fn to_python(error: EndpointError) -> PyErr {
         EndpointError::InvalidHeader { .. }
         | EndpointError::Extensions(_)
         | EndpointError::Freezer(_)
+        | EndpointError::TenantMissing
+        | EndpointError::TenantUnexpected
         | EndpointError::TooFar => PyValueError::new_err(message),
         _ => PyRuntimeError::new_err(message),
     }

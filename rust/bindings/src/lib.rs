@@ -15,6 +15,8 @@ mod extension;
 mod internal_extension;
 mod runtime;
 mod search_path;
+#[cfg(feature = "endpoint")]
+mod service_front;
 mod shutdown;
 mod wait;
 mod workers;

@@ -162,6 +162,15 @@ impl Default for EnvironmentConfig {
     }
 }
 
+/// What an environment's processes do, at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// They are still to be started, or initialise.
+    pub initialising: bool,
+    /// They stand still.
+    pub frozen: bool,
+}
+
 /// The server side of one execution environment. Clones are handles on the same one; it lives until it is closed.
 #[derive(Clone)]
 pub struct ExecutionEnvironment {
@@ -516,6 +525,16 @@ impl ExecutionEnvironment {
                 machine.with_extensions(|machine| machine.sandbox().take_recorded(self.shared.now()))
             })
             .unwrap_or_default()
+    }
+
+    /// Run the Init phase now, ahead of the first invocation, if it has not begun.
+    pub(crate) fn prepare(&self) {
+        self.shared.with(|lifecycle| lifecycle.prepare(self.shared.now()));
+    }
+
+    /// What its processes do now.
+    pub fn activity(&self) -> Activity {
+        self.shared.lock().activity()
     }
 
     /// The pids of all processes of the environment, those of extensions included.

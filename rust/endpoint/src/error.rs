@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::concurrency::Throttled;
+
 /// Everything the endpoint's public functions fail with.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -24,6 +26,14 @@ pub enum EndpointError {
     TooFar,
     /// The environment was closed.
     Closed,
+    /// The pool takes no more invocations.
+    Retired,
+    /// So many invocations may not run at once.
+    Throttled(Throttled),
+    /// The function keeps its tenants apart, and no tenant is named.
+    TenantMissing,
+    /// A tenant is named, and the function does not keep them apart.
+    TenantUnexpected,
     /// A process was announced while another one is still running.
     ProcessRunning {
         /// The process the environment has.
@@ -64,6 +74,16 @@ impl fmt::Display for EndpointError {
             }
             Self::TooFar => f.write_str("a virtual clock cannot be advanced by more than a hundred years"),
             Self::Closed => f.write_str("the execution environment is closed"),
+            Self::Retired => f.write_str("the pool is retired: it takes no more invocations"),
+            Self::Throttled(_) => f.write_str("Rate Exceeded."),
+            Self::TenantMissing => f.write_str(
+                "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request \
+                 and try again.",
+            ),
+            Self::TenantUnexpected => f.write_str(
+                "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your \
+                 request and try again.",
+            ),
             Self::ProcessRunning { running, announced } => {
                 write!(f, "process {announced} was announced while process {running} is still running")
             }
@@ -77,7 +97,7 @@ impl fmt::Display for EndpointError {
 }
 
 /// The system's sentence without the number that Rust appends: the exception has it as `errno`.
-fn reason(source: &io::Error) -> String {
+pub(crate) fn reason(source: &io::Error) -> String {
     let text = source.to_string();
     match text.split_once(" (os error ") {
         Some((sentence, _)) => sentence.to_owned(),

@@ -117,6 +117,34 @@ pub fn is_json(document: &[u8]) -> bool {
     parser.next_skip().is_ok() && parser.finish().is_ok()
 }
 
+/// Why bytes are no JSON document, in the service's words (spec lambda-service 1.5); `None` if they are one.
+pub fn json_problem(document: &[u8]) -> Option<String> {
+    let mut parser = Jiter::new(document);
+    // What is skipped is not looked at as text.
+    let position = match (parser.next_skip().and_then(|()| parser.finish()), std::str::from_utf8(document)) {
+        (Ok(()), Ok(_)) => return None,
+        (Ok(()), Err(error)) => error.valid_up_to(),
+        (Err(error), _) => error.index.min(document.len()),
+    };
+    let found = document.get(position).copied().filter(u8::is_ascii);
+    let what = match found.map(char::from) {
+        _ if position == document.len() => "Unexpected end-of-input".to_owned(),
+        Some(character) => format!(
+            "Unexpected character ('{character}' (code {})): expected a valid value (JSON String, Number, Array, Object \
+             or token 'null', 'true' or 'false')",
+            u32::from(character)
+        ),
+        None => format!("Invalid UTF-8 start byte 0x{:x}", document[position]),
+    };
+    let before = &document[..position];
+    let line = before.split(|byte| *byte == b'\n').count();
+    let column = position - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) + 1;
+    Some(format!(
+        "Could not parse request body into json: Could not parse payload into json: {what}\n at [Source: REDACTED \
+         (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {line}, column: {column}]"
+    ))
+}
+
 /// The three public members of an error document that carries its X-Ray cause in `errorCause`
 /// (spec runtime-api 1.5); `None` if it is no JSON object.
 pub fn without_cause(document: &[u8]) -> Option<String> {

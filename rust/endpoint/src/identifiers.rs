@@ -54,6 +54,11 @@ pub fn uuid() -> Uuid {
     uuid::Builder::from_random_bytes(random()).into_uuid()
 }
 
+/// A number from 0 to below 1, all of them equally likely.
+pub fn fraction() -> f64 {
+    f64::from(u32::from_ne_bytes(random())) / (f64::from(u32::MAX) + 1.0)
+}
+
 /// A root trace id for a caller who sent none; not sampled, since nobody collects it (spec runtime-api 1.3).
 pub fn trace_id() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

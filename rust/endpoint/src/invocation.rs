@@ -28,6 +28,8 @@ pub struct InvocationRequest {
     pub trace_id: Option<String>,
     /// Tenant of a function with tenant isolation.
     pub tenant_id: Option<String>,
+    /// The function as the caller named it; the environment's unqualified ARN unless given.
+    pub invoked_function_arn: Option<HeaderValue>,
     /// The function's time limit for this invocation; the environment's unless given.
     pub timeout: Option<Duration>,
     /// No platform log lines and no memory figures: for measuring the bare cycle.
@@ -35,6 +37,16 @@ pub struct InvocationRequest {
     /// Where the pieces of the response go if the runtime streams it. Without it, and where the runtime does not stream,
     /// the response is the answer's payload.
     pub pieces: Option<PieceSender>,
+}
+
+impl InvocationRequest {
+    /// The same, for a function that was called by this ARN.
+    ///
+    /// Fails with [`EndpointError::InvalidHeader`] if it cannot be sent.
+    pub fn invoked_as(mut self, function_arn: &str) -> Result<Self, EndpointError> {
+        self.invoked_function_arn = Some(header("invoked_function_arn", function_arn.to_owned())?);
+        Ok(self)
+    }
 }
 
 /// How an invocation ended, in the platform's words.
@@ -77,9 +89,59 @@ pub struct Answer {
     pub trace_id: HeaderValue,
     /// How the invocation ended, as far as the caller is concerned.
     pub status: InvocationStatus,
+    /// It was never run: the service failed, and says so in place of an answer.
+    pub service_error: Option<Box<ServiceFailure>>,
+}
+
+/// Why the service did not run an invocation that it had taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFailure {
+    /// The HTTP status.
+    pub status: u16,
+    /// The exception's name in the service's API.
+    pub error_type: String,
+    /// What the caller is told.
+    pub message: String,
+}
+
+impl Answer {
+    /// The answer to an invocation that was not run.
+    pub(crate) fn refused(request_id: String, trace_id: HeaderValue, failure: ServiceFailure) -> Self {
+        Self {
+            request_id,
+            payload: Bytes::new(),
+            content_type: JSON,
+            is_error: true,
+            error_type: Some(failure.error_type.clone()),
+            trace_id,
+            status: InvocationStatus::Error,
+            service_error: Some(Box::new(failure)),
+        }
+    }
 }
 
 impl InvokeResult {
+    /// The result of an invocation that was not run.
+    pub(crate) fn refused(answer: Answer, executed_version: String) -> Self {
+        Self {
+            status: answer.status,
+            error_type: answer.error_type.clone(),
+            answer,
+            executed_version,
+            log_tail: Bytes::new(),
+            log: Bytes::new(),
+            extension_log: Bytes::new(),
+            init_duration: None,
+            restore_duration: None,
+            duration: Duration::ZERO,
+            billed_duration_ms: 0,
+            response_latency: Duration::ZERO,
+            max_memory_used_mb: 0,
+            phases: Phases::default(),
+            delivered_at: None,
+        }
+    }
+
     /// The type of the failure as a person would name it: `errorType` of the document the caller gets, and where that
     /// has none, or the caller got a good answer before the end, the type the platform logs.
     pub fn failure_type(&self) -> Option<String> {
@@ -176,6 +238,7 @@ pub struct Invocation {
     pub tenant_id: Option<HeaderValue>,
     /// The time limit that the caller gave for it.
     pub own_timeout: Option<Duration>,
+    pub invoked_function_arn: Option<HeaderValue>,
     /// The time limit that it has: its own, or the environment's.
     pub timeout: Duration,
     pub quiet: bool,
@@ -212,6 +275,7 @@ impl Invocation {
             trace_id: header("trace_id", trace_id)?,
             tenant_id: optional_header("tenant_id", request.tenant_id)?,
             own_timeout: request.timeout,
+            invoked_function_arn: request.invoked_function_arn,
             timeout: request.timeout.unwrap_or(timeout),
             quiet: request.quiet,
             pieces: request.pieces,

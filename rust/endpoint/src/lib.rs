@@ -15,7 +15,10 @@
 //! | `extensions` | the Extensions API: who is registered, what each may call when, what the phases wait for |
 //! | `telemetry` | the Telemetry and Logs APIs: subscriptions, events, batches, delivery |
 //! | `runtime_api` | routes, status codes and bodies (spec runtime-api 1.2 to 1.7) |
-//! | `http_front` | the invoke path of the Lambda service (spec lambda-service 1) |
+//! | `invoke_path` | invocations over HTTP: what is asked and answered (spec lambda-service 1) |
+//! | `http_front` | the same for one function, on a port of its own |
+//! | `service_front` | the Lambda service's port: published functions, and the control plane behind it |
+//! | `concurrency` | how many invocations may run at once (spec lambda-service 7.1 and 7.3) |
 //! | `url_front` | the function behind HTTP, as a function URL has it (spec lambda-service 4) |
 //! | `http_event` | the event that a function URL makes of a request |
 //! | `http_response` | the response that it makes of a result, or of a stream's prelude |
@@ -36,6 +39,7 @@
 //! | `runtime_thread` | the one thread behind it all |
 
 mod clock;
+mod concurrency;
 mod control_group;
 mod environment;
 mod environment_folder;
@@ -49,6 +53,7 @@ mod http_front;
 mod http_response;
 mod identifiers;
 mod invocation;
+mod invoke_path;
 mod lifecycle;
 mod log_capture;
 mod managed;
@@ -62,19 +67,24 @@ mod response_stream;
 mod runtime_api;
 mod runtime_thread;
 mod sandbox;
+mod service_front;
 mod state_machine;
 mod stream_front;
 mod telemetry;
 mod url_front;
 
 pub use clock::VirtualClock;
+pub use concurrency::{AccountFigures, FunctionFigures};
 pub use control_group::{FreezerChoice, Version as ControlGroupVersion};
 pub use environment::{EnvironmentConfig, ExecutionEnvironment};
 pub use error::EndpointError;
 pub use extensions::ShutdownReason;
 pub use http_front::HttpFront;
-pub use invocation::{Answer, InvocationRequest, InvocationStatus, InvokeResult, Phases, Waiter};
-pub use pool::Pool;
+pub use invocation::{
+    Answer, InvocationRequest, InvocationStatus, InvokeResult, Phases, ServiceFailure, Waiter,
+};
+pub use pool::{Pool, PoolConfig, PoolCounts, Supply, Wanted};
 pub use reaper::ProgramSpec;
 pub use response_stream::{Piece, PieceReceiver, pieces};
+pub use service_front::{ServiceConfig, ServiceFront};
 pub use url_front::InvokeMode;

@@ -26,12 +26,13 @@ use std::time::{Duration, Instant};
 
 pub use runtime_calls::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
 
-use crate::environment::EnvironmentConfig;
+use crate::environment::{Activity, EnvironmentConfig};
 use crate::error::EndpointError;
 use crate::error_document::ErrorDocument;
 use crate::extensions::ShutdownReason;
 use crate::invocation::{Invocation, InvocationStatus};
 use crate::sandbox::{ProcessSlot, Sandbox};
+use crate::telemetry::InitPhase;
 use current::{Current, FreshInit, Outcome};
 use processes::{Init, InitFailure};
 use restore::Restore;
@@ -125,6 +126,29 @@ impl Lifecycle {
     /// Whether none waits, and none runs: the last one was reported, which is when its runtime has polled again.
     pub fn has_no_invocation(&self) -> bool {
         self.queue.is_empty() && self.current.is_none()
+    }
+
+    /// Run the Init phase now, ahead of the first invocation.
+    pub fn prepare(&mut self, now: Instant) {
+        let untouched = matches!(self.sandbox.process, ProcessSlot::None)
+            && self.init.is_none()
+            && !self.init_phase_over
+            && !self.sandbox.closed
+            && !self.sandbox.retired
+            && !self.sandbox.is_ending();
+        if untouched && self.state == RuntimeState::Started && !self.sandbox.config.by_hand {
+            self.sandbox.want_process();
+            self.begin_init(InitPhase::Init, now);
+        }
+    }
+
+    /// Whether its processes are still to be started, or initialise; and whether they stand still.
+    pub fn activity(&self) -> Activity {
+        Activity {
+            initialising: self.init.is_some()
+                || matches!(self.state, RuntimeState::Started | RuntimeState::InitError),
+            frozen: self.sandbox.stands_still(),
+        }
     }
 
     /// The time limit of what runs now is off until it ends: a person is looking at it in a debugger.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::environment::EnvironmentConfig;
+use crate::environment::{Activity, EnvironmentConfig};
 use crate::error::EndpointError;
 use crate::error_document::{self, ErrorDocument};
 use crate::extensions::ShutdownReason;
@@ -77,6 +77,11 @@ pub struct Managed {
 }
 
 impl Managed {
+    /// See [`crate::lifecycle::Lifecycle::activity`].
+    pub fn activity(&self) -> Activity {
+        Activity { initialising: self.phase != Phase::Serving, frozen: false }
+    }
+
     /// An environment with `slots` slots, which wants its process at once: Managed Instances are started ahead of
     /// invocations.
     pub fn new(config: EnvironmentConfig, slots: usize, now: Instant) -> Self {

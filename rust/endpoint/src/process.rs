@@ -167,6 +167,11 @@ impl RuntimeProcess {
         }
     }
 
+    /// Whether anything is stopped with signals.
+    pub fn is_frozen(&self) -> bool {
+        !self.frozen.is_empty()
+    }
+
     /// Let those go on that were stopped with signals.
     pub fn thaw(&mut self) {
         self.frozen.thaw();

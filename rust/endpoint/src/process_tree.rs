@@ -100,6 +100,11 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Whether nobody is stopped.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
     /// Stop every process below `root` that runs. Who is stopped already stays as it is, now and afterwards.
     ///
     /// Needs pidfds, thus Linux 5.3; stops nothing before.

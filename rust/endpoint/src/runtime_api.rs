@@ -243,7 +243,8 @@ fn event(delivery: Box<Delivery>, shared: &Shared) -> Answered {
     headers.append(&names.request_id, delivery.request_id);
     headers.append(&names.invocation_id, delivery.invocation_id);
     headers.append(&names.deadline_ms, HeaderValue::from(delivery.deadline_ms));
-    headers.append(&names.function_arn, shared.function_arn.clone());
+    let function_arn = delivery.invoked_function_arn.unwrap_or_else(|| shared.function_arn.clone());
+    headers.append(&names.function_arn, function_arn);
     headers.append(&names.trace_id, delivery.trace_id);
     if let Some(client_context) = delivery.client_context {
         headers.append(&names.client_context, client_context);

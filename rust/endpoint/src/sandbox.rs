@@ -196,6 +196,11 @@ impl Sandbox {
         runtime.into_iter().chain(self.extension_processes.iter_mut().map(|(_, process)| process))
     }
 
+    /// Whether the processes are stopped.
+    pub(crate) fn stands_still(&self) -> bool {
+        self.freezer.frozen() || self.process.running().is_some_and(RuntimeProcess::is_frozen)
+    }
+
     /// What stops the processes, as its option is called.
     pub fn freezer_name(&self) -> String {
         // Managed Instances are never frozen.

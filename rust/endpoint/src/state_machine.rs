@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::environment::EnvironmentConfig;
+use crate::environment::{Activity, EnvironmentConfig};
 use crate::error::EndpointError;
 use uuid::Uuid;
 
@@ -136,6 +136,17 @@ impl StateMachine {
     pub fn has_served(&self) -> bool {
         let sandbox = self.sandbox_ref();
         sandbox.retired && !sandbox.closed && forward!(self, machine => machine.has_no_invocation())
+    }
+
+    /// Managed Instances are prepared from the beginning.
+    pub fn prepare(&mut self, now: Instant) {
+        if let Self::Single(machine) = self {
+            machine.prepare(now);
+        }
+    }
+
+    pub fn activity(&self) -> Activity {
+        forward!(self, machine => machine.activity())
     }
 
     pub fn pause_timeout(&mut self) {

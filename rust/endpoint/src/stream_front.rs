@@ -16,22 +16,32 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::EndpointError;
 use crate::error_document;
 use crate::event_stream;
-use crate::http_front::{EXECUTED_VERSION, TRACE_ID, trace_of};
 use crate::invocation::{Answer, InvocationRequest, Waiter};
+use crate::invoke_path::{Answered, EXECUTED_VERSION, TRACE_ID, not_run, refused, trace_of};
 use crate::pool::Pool;
 use crate::response_stream::{Piece, PieceReceiver, pieces};
 
 /// The type that the runtime declared: that of the response is the messages'.
 const REMAPPED_TYPE: HeaderName = HeaderName::from_static("x-amzn-remapped-content-type");
 
-/// Run an invocation and stream its response. Returns when its beginning is known.
+/// Run an invocation and stream its response. Returns when its beginning is known. Fails with the answer to an
+/// invocation that is not run.
 pub async fn invoke(
     pool: &Pool,
     request: InvocationRequest,
     tail: bool,
-) -> Result<Response<MessageBody>, EndpointError> {
-    let mut streamed = Streamed::submit(pool, request, tail)?;
-    let beginning = streamed.beginning().await?;
+) -> Result<Response<MessageBody>, Answered> {
+    let begin = async {
+        let mut streamed = Streamed::submit(pool, request, tail)?;
+        let beginning = streamed.beginning().await?;
+        Ok((streamed, beginning))
+    };
+    let (streamed, beginning) = begin.await.map_err(|error: EndpointError| refused(&error))?;
+    if let Beginning::Whole(End { answer, .. }) = &beginning
+        && let Some(failure) = &answer.service_error
+    {
+        return Err(not_run(failure, &answer.request_id));
+    }
     let (content_type, trace_id) = match &beginning {
         Beginning::Stream { content_type } => (content_type.clone(), None),
         Beginning::Whole(end) => (end.answer.content_type.clone(), Some(trace_of(&end.answer.trace_id))),

@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::EndpointError;
 use crate::http_event::{Circumstances, event_of};
-use crate::http_front::{MAX_EVENT, REQUEST_ID, Read, TRACE_ID, header, read, refused, request_too_large};
 use crate::http_response::{Prelude, has_prelude, of_result, of_unstreamed};
 use crate::identifiers;
 use crate::invocation::{InvocationRequest, Waiter};
+use crate::invoke_path::{MAX_EVENT, REQUEST_ID, Read, TRACE_ID, header, read, refused, request_too_large};
 use crate::pool::Pool;
 use crate::stream_front::{Beginning, Streamed};
 

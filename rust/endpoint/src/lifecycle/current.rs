@@ -387,6 +387,7 @@ impl Current {
             client_context: self.invocation.client_context.clone(),
             cognito_identity: self.invocation.cognito_identity.clone(),
             tenant_id: self.invocation.tenant_id.clone(),
+            invoked_function_arn: self.invocation.invoked_function_arn.clone(),
             content_type: self.invocation.content_type.clone(),
             event: self.invocation.event.clone(),
         }
@@ -407,6 +408,7 @@ impl Current {
             error_type,
             trace_id: self.invocation.trace_id.clone(),
             status,
+            service_error: None,
         }
     }
 }

@@ -109,8 +109,12 @@ impl Lifecycle {
         current.extended = true;
         let invocation = &current.invocation;
         let trace_id = invocation.trace_id.to_str().unwrap_or_default();
-        let event =
-            Event::invoke(&invocation.request_id, &self.sandbox.function_arn, trace_id, current.deadline_ms);
+        let function_arn = invocation
+            .invoked_function_arn
+            .as_ref()
+            .and_then(|arn| arn.to_str().ok())
+            .unwrap_or(&self.sandbox.function_arn);
+        let event = Event::invoke(&invocation.request_id, function_arn, trace_id, current.deadline_ms);
         for name in self.sandbox.extensions.invoke(event, &mut self.sandbox.effects.pollers) {
             self.sandbox.log.write_lines(&platform_log::lost_event_line(name));
         }

@@ -82,7 +82,6 @@ impl Freezer {
         self.group.clone()
     }
 
-    #[cfg(test)]
     pub(crate) fn frozen(&self) -> bool {
         self.frozen
     }

@@ -76,6 +76,7 @@ pub struct Delivery {
     pub client_context: Option<HeaderValue>,
     pub cognito_identity: Option<HeaderValue>,
     pub tenant_id: Option<HeaderValue>,
+    pub invoked_function_arn: Option<HeaderValue>,
     pub content_type: HeaderValue,
     pub event: Bytes,
 }

@@ -130,10 +130,11 @@ impl Sandbox {
     }
 
     fn start_of(&self, current: &Current) -> Record {
+        let named = current.invocation.invoked_function_arn.as_ref().and_then(|arn| arn.to_str().ok());
         Record::Start {
             invoked: current.invoked(),
             version: self.config.function_version.clone(),
-            function_arn: self.function_arn.clone(),
+            function_arn: named.unwrap_or(&self.function_arn).to_owned(),
         }
     }
 
