@@ -51,13 +51,17 @@ mod _rust {
     #[pyfunction]
     #[pyo3(pass_module)]
     fn __getattr__<'py>(module: &Bound<'py, PyModule>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        const ENDPOINT: [&str; 6] = [
+        const ENDPOINT: [&str; 10] = [
             "EnvironmentPool",
+            "EnvironmentSupply",
             "ExecutionEnvironment",
+            "FunctionPool",
             "HttpFront",
             "InvokeResult",
             "InvokeStream",
+            "ServiceFront",
             "VirtualClock",
+            "WantedEnvironment",
         ];
         const SHUTDOWN: [&str; 3] = ["begin_shutdown", "remaining_shutdown_ms", "watch_sigterm"];
         let mut reason = "";
