@@ -382,10 +382,12 @@ class LocalEnvironments:
                 )
 
     def _make(self, wanted: WantedEnvironment) -> None:
-        if not wanted.still_wanted:
-            wanted.give_up("another environment has become free")
-            return
         (published,) = wanted.subject
+        # One that an invocation asked for is made even if that has found another: as on AWS, a cold start that has
+        # begun goes on, and to give it up could cost the invocation that comes at this moment.
+        if wanted.ahead and not wanted.still_wanted:
+            wanted.give_up(published.pool.last_failure or "it is not needed any more")
+            return
 
         def ended(running: RunningEnvironment) -> None:
             with self._lock:
