@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -392,8 +393,11 @@ def test_hundreds_of_environments_leave_nothing_behind(
         close(*batch)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         del batch, running
-    assert open_descriptors() <= before + 2
-    assert threading.active_count() <= threads
+    # The last threads may still be on their way out.
+    limit = time.monotonic() + 20
+    while open_descriptors() > before + 2 or threading.active_count() > threads:
+        assert time.monotonic() < limit, (open_descriptors(), before)
+        time.sleep(0.05)
     assert not folder.exists()
     maker.logs.look_after()
     assert len(maker.logs.streams("/aws/lambda/orders")) <= 200

@@ -8,7 +8,6 @@ another one's place, and how many are started ahead.
 from __future__ import annotations
 
 import math
-import random
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -16,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from caloric._rust import EnvironmentSupply, FunctionPool
-from caloric.local.code_watch import CodeWatch
 from caloric.local.environments.interface import NotPublishedError, ProvisionedEnvironments
 from caloric.local.environments.maker import CannotMakeError
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from caloric._rust import InvokeResult, ServiceFront, WantedEnvironment
+    from caloric.local.code_watch import CodeWatch
     from caloric.local.environments.interface import FunctionVersion
     from caloric.local.environments.maker import EnvironmentMaker, RunningEnvironment
 
@@ -257,6 +256,8 @@ class LocalEnvironments:
         version = qualifier or "$LATEST"
         weights = self._aliases.get(function_name, {}).get(version)
         if weights is not None:
+            import random
+
             (version,) = random.choices(list(weights), list(weights.values()))
         published = self._versions.get(function_name, {}).get(version)
         if published is None or self._closed:
@@ -298,6 +299,8 @@ class LocalEnvironments:
 
         def changed(_paths: object = None) -> None:
             self._reload(function.function_name, function.version)
+
+        from caloric.local.code_watch import CodeWatch
 
         return CodeWatch(str(function.code), changed, gone=changed, wait=False)
 

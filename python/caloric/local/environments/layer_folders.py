@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caloric.local.extensions import DISABLES_EXTENSIONS
-from caloric.local.layers import MergedLayers
 from caloric.local.sandbox.read_only import make_read_only, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["LayerFolders", "installed_extensions"]
+__all__ = ["LayerFolders", "UnusableLayersError", "installed_extensions"]
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+class UnusableLayersError(Exception):
+    """Layers cannot be merged; the message says which and why."""
 
 
 class LayerFolders:
@@ -41,7 +41,7 @@ class LayerFolders:
     def opt(self, layers: tuple[Path, ...]) -> Path | None:
         """Return the folder with these layers, later ones winning; `None` without layers. Merged at the first call.
 
-        Raises `LayerError` for layers that cannot be merged (see `MergedLayers`).
+        Raises `UnusableLayersError` for layers that cannot be merged (see `caloric.local.layers.MergedLayers`).
         """
         if not layers:
             return None
@@ -55,14 +55,21 @@ class LayerFolders:
         return target
 
     def _merge(self, layers: tuple[Path, ...], target: Path) -> None:
+        # Most services have none of this to do when they start.
+        import tempfile
+
+        from caloric.local.layers import LayerError, MergedLayers
+
         new = tempfile.mkdtemp(dir=self._folder, prefix=".new-")
         try:
             os.chmod(new, 0o755)
             MergedLayers([str(layer) for layer in layers]).unpack(new)
             make_read_only(Path(new), top=False)
             os.rename(new, target)
-        except BaseException:
+        except BaseException as error:
             remove_folder(Path(new))
+            if isinstance(error, LayerError):
+                raise UnusableLayersError(str(error)) from None
             raise
         make_read_only(target)
 
@@ -71,7 +78,7 @@ class LayerFolders:
         with self._lock:
             kept = {_key(layers) for layers in in_use() if layers}
             for folder in self._folder.iterdir():
-                if _DIGEST.fullmatch(folder.name) and folder.name not in kept:
+                if _is_digest(folder.name) and folder.name not in kept:
                     self._merging.pop(folder.name, None)
                     remove_folder(folder)
 
@@ -95,11 +102,17 @@ def installed_extensions(opt: Path | None) -> dict[str, str] | None:
     }
 
 
+def _is_digest(name: str) -> bool:
+    return len(name) == 64 and _HEX_DIGITS.issuperset(name)
+
+
 def _key(layers: tuple[Path, ...]) -> str:
     """Return what these layers in this order are called: made of their digests, where their folders are named so."""
+    import hashlib
+
     names = []
     for layer in layers:
-        if _DIGEST.fullmatch(layer.name):
+        if _is_digest(layer.name):
             names.append(layer.name)
         else:
             status = layer.stat() if layer.exists() else None

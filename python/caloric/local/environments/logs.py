@@ -10,7 +10,6 @@ Any number of processes may read while one writes: `tail` and `follow` need the 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -247,6 +246,8 @@ class LogStreams:
     def _group_folder(self, group: str) -> Path:
         name = quote(group, safe="")
         if len(name) > 200:
+            import hashlib
+
             # Longer than a file's name may be; `_NAME_FILE` has it whole.
             name = f"{name[:120]}-{hashlib.sha256(group.encode()).hexdigest()[:32]}"
         return self._folder / name

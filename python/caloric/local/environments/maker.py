@@ -8,11 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from caloric._rust import ExecutionEnvironment
-from caloric.local.environments.json_logs import stream_text
-from caloric.local.environments.layer_folders import installed_extensions
+from caloric.local.environments.layer_folders import UnusableLayersError, installed_extensions
 from caloric.local.environments.runtimes import RuntimeUnavailableError
 from caloric.local.environments.variables import variables_of
-from caloric.local.layers import LayerError, layer_variables
 from caloric.local.process import log_stream_name
 from caloric.local.sandbox import Launch
 
@@ -84,6 +82,9 @@ class RunningEnvironment:
         with self._writing:
             events = self.environment.take_telemetry()
             if events:
+                # Brings orjson: 20 ms that a service without such functions need not wait for.
+                from caloric.local.environments.json_logs import stream_text
+
                 self.stream.write(stream_text(events, self.function.system_log_level))
 
     def let_go(self, *, at_once: bool = False) -> bool:
@@ -163,7 +164,7 @@ class EnvironmentMaker:
             places = self.sandbox.places(code, opt, writable_code=function.watched)
         except RuntimeUnavailableError as error:
             raise CannotMakeError(str(error), "InvalidRuntimeException", 502) from None
-        except LayerError as error:
+        except UnusableLayersError as error:
             raise CannotMakeError(str(error), "InvalidZipFileException", 502) from None
         except OSError as error:
             raise CannotMakeError(
@@ -206,12 +207,11 @@ class EnvironmentMaker:
                 interpreter=program.command[0] if program.takes_handler else None,
                 managed=program.managed,
                 initialization_type="provisioned-concurrency" if provisioned else "on-demand",
-                layers=None
-                if places.opt is None
-                else lambda before: layer_variables(
-                    places.opt or "", before, python_path=not program.knows_layers
-                ),
             )
+            if places.opt is not None:
+                from caloric.local.layers import layer_variables
+
+                variables.update(layer_variables(places.opt, variables, python_path=not program.knows_layers))
             if function.watched:
                 for variable, value in _FRESH_CODE.items():
                     variables.setdefault(variable, value)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
@@ -138,6 +134,9 @@ class Runtimes:
         Raises `RuntimeUnavailableError` when that Python is not on this machine, when pip fails (with its last lines),
         and when what it installed is not for this Python.
         """
+        import shutil
+        import tempfile
+
         if not re.fullmatch(r"3\.\d+", version):
             raise RuntimeUnavailableError(f"{version!r} is no Python version: name one such as 3.12")
         if wheel is not None and not wheel.is_file():
@@ -278,6 +277,9 @@ def _probe(executable: str) -> _Interpreter | None:
             str(Path(__file__).parents[2]),
             _folder("awslambdaric"),
         )
+    import json
+    import subprocess
+
     try:
         # `-I`: what the service has in PYTHONPATH is not the other's.
         output = subprocess.run(
@@ -310,6 +312,8 @@ def _folder(name: str) -> str | None:
 
 def _pip_install(interpreter: _Interpreter, target: Path, wheel: Path | None) -> None:
     """Install Caloric and what the runtime requires into `target`. Raises `RuntimeUnavailableError`."""
+    import subprocess
+
     from caloric._rust import __version__
 
     what = f"caloric=={__version__}" if wheel is None else str(wheel)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from configparser import ConfigParser
-from configparser import Error as ConfigError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from caloric.local.process import function_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from caloric._rust import ExecutionEnvironment
     from caloric.local.environments.interface import FunctionVersion
@@ -125,14 +123,20 @@ class CredentialsSource:
         config = self._variables.get("AWS_CONFIG_FILE") or str(home / "config")
         shared = self._variables.get("AWS_SHARED_CREDENTIALS_FILE") or str(home / "credentials")
         members: dict[str, str] = {}
-        for path, name in (
-            (config, profile if profile == "default" else f"profile {profile}"),
-            (shared, profile),
-        ):
+        files = (
+            (os.path.expanduser(config), profile if profile == "default" else f"profile {profile}"),
+            (os.path.expanduser(shared), profile),
+        )
+        if not any(os.path.isfile(path) for path, _ in files):
+            return {}
+        from configparser import ConfigParser
+        from configparser import Error as ConfigError
+
+        for path, name in files:
             # A `%` in a secret is no interpolation.
             parser = ConfigParser(interpolation=None, strict=False)
             try:
-                parser.read(os.path.expanduser(path), encoding="utf-8")
+                parser.read(path, encoding="utf-8")
             except (ConfigError, OSError, UnicodeDecodeError):
                 continue
             if parser.has_section(name):
@@ -177,15 +181,14 @@ def variables_of(
     managed: bool = True,
     initialization_type: str = "on-demand",
     service: Mapping[str, str] | None = None,
-    layers: Callable[[dict[str, str]], Mapping[str, str]] | None = None,
 ) -> HiddenVariables:
     """Return all environment variables of a function's process.
 
     Nothing is taken from the service's own environment (`service`, by default this process's) but where AWS and its
     stand-ins are: what a function finds on its developer's machine and not in Lambda would hide a mistake.
     `interpreter` is the program whose folder is the first of PATH, in place of `/var/lang/bin`; `managed` says that the
-    runtime is one that AWS maintains, which names itself in AWS_EXECUTION_ENV. `layers` returns what layers change,
-    given what there is.
+    runtime is one that AWS maintains, which names itself in AWS_EXECUTION_ENV. What layers change comes on top
+    (`caloric.local.layers.layer_variables`).
     """
     own = os.environ if service is None else service
     base = HiddenVariables(
@@ -232,6 +235,4 @@ def variables_of(
     if function.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         variables["AWS_LAMBDA_LOG_LEVEL"] = function.application_log_level or "INFO"
-    if layers is not None:
-        variables.update(layers(variables))
     return variables

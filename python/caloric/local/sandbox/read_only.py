@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,8 @@ def remove_folder(folder: Path) -> None:
             path = os.path.join(parent, name)
             if not os.path.islink(path):
                 os.chmod(path, stat.S_IRWXU)
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)
 
 
