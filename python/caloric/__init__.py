@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from caloric import extension, lifecycle
     from caloric._rust import __version__
+    from caloric.concurrency import trace_id
     from caloric.context import LambdaContext
     from caloric.errors import Error, MarshalError, RuntimeApiError, StreamClosedError
     from caloric.responses import HttpResponse
@@ -22,6 +23,7 @@ __all__ = [
     "__version__",
     "extension",
     "lifecycle",
+    "trace_id",
 ]
 
 _HOME = {
@@ -32,6 +34,7 @@ _HOME = {
     "RuntimeApiError": "caloric.errors",
     "StreamClosedError": "caloric.errors",
     "__version__": "caloric._rust",
+    "trace_id": "caloric.concurrency",
 }
 _MODULES = frozenset(("extension", "lifecycle"))
 

@@ -1,6 +1,7 @@
 """What Rust exports to Python."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, final
 
 from typing_extensions import Self
@@ -934,9 +935,30 @@ class RuntimeClient:
     """
 
     def __new__(cls, address: str, user_agent: str, *, worker: bool = False) -> Self: ...
+    def sibling(self) -> RuntimeClient:
+        """Return another client of the same runtime, with its own connection and the same hooks, for another thread."""
+
+    def slots(self, count: int) -> InvocationSlots:
+        """Return so many connections for an event loop, in whose thread this is called. Raises `OSError`."""
+
+    def use_context(
+        self,
+        ids: ContextVar[tuple[str, str | None, str | None]],
+        note_context: Callable[[LambdaContext, RuntimeClient], object],
+    ) -> None:
+        """Several invocations are served at once: keep request id, tenant id and trace id in `ids`, and not in the
+        environment, and call `note_context` with each context. For this client and its siblings.
+        """
+
     @property
     def aws_request_id(self) -> str | None:
-        """Id of the invocation at hand, or of the last one; None before the first."""
+        """Id of the invocation at hand, or of the last one; None before the first. With `use_context`, of the
+        invocation in whose context this is asked.
+        """
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the invocation at hand times out, in milliseconds of Unix time; None while there is none."""
 
     @property
     def invocation_id(self) -> str | None:
@@ -1140,6 +1162,95 @@ def begin_shutdown(budget_ms: int) -> None:
 
 def remaining_shutdown_ms() -> int | None:
     """How many milliseconds are left of that, 0 when they are over. None before `begin_shutdown`."""
+
+class InvocationSlots:
+    """Connections to the Runtime API, each with a thread that waits on it without the GIL. See `RuntimeClient.slots`.
+
+    Several invocations are served at once by one event loop, which never waits for the Runtime API: what is said of an
+    invocation is said by its slot's thread. A slot asks for an invocation up to five times before it gives up, and an
+    answer that cannot be posted is a line on stderr (spec runtime-api 6.2).
+    """
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read while `take` has something to return."""
+
+    def start(self) -> None:
+        """Begin to ask for invocations. Raises `OSError` if a thread cannot be started."""
+
+    def take(self) -> list[SlotInvocation | int | str]:
+        """Return what has happened since the last call: an invocation that came, the number of a `SlotInvocation.tell`,
+        or why a slot has given up.
+        """
+
+    def stop(self) -> None:
+        """Ask for no more invocations. One that was asked for already may still come."""
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all that was ordered has been said, so many seconds at most."""
+
+class SlotInvocation:
+    """An invocation that a slot has received, and what is said to the Runtime API about it: orders that are carried out
+    in sequence by the slot's thread. None of them waits, but for `send_chunk` in another thread than the event loop's.
+    """
+
+    @property
+    def aws_request_id(self) -> str: ...
+    @property
+    def invocation_id(self) -> str | None: ...
+    @property
+    def tenant_id(self) -> str | None: ...
+    @property
+    def trace_id(self) -> str | None: ...
+    @property
+    def deadline_ms(self) -> int:
+        """When it times out, in milliseconds of Unix time; 0 where it did not say."""
+
+    @property
+    def on_its_way(self) -> int:
+        """Bytes of its stream that have not been sent yet."""
+
+    def arguments(
+        self, context_class: type[LambdaContext]
+    ) -> tuple[LambdaContext | None, Any, tuple[str, str, Exception] | None]:
+        """Return its context and its event, and where one of them cannot be made None in its place, with the error's
+        type, message and exception. To be called once, before anything else.
+        """
+
+    def post_response(self, body: bytes, content_type: str, *, then_next: bool) -> None:
+        """Post its result. `then_next`: that was all, and the slot asks for another invocation."""
+
+    def post_error(self, body: bytes, error_type: str, xray_cause: str, *, then_next: bool) -> None:
+        """Post its error; otherwise as `post_response`."""
+
+    def tell(self, number: int) -> None:
+        """Have `InvocationSlots.take` return `number` when all that was ordered so far is done."""
+
+    def next(self) -> None:
+        """That was all: the slot asks for another invocation. What is ordered later is about nothing."""
+
+    def begin_stream(self, request_id: str, content_type: str, invocation_id: str | None = None) -> None:
+        """Begin to stream its response, whose ids are its own anyway. Nothing is sent before the first piece."""
+
+    def send_chunk(self, chunk: bytes) -> bool:
+        """Send a piece of the stream. False when the platform wants no more of it.
+
+        In another thread than the event loop's it waits while more than 256 KiB are on their way.
+        """
+
+    def end_stream(self, error_type: str | None = None, document: str = "") -> None:
+        """End the stream, as `RuntimeClient.end_stream` does."""
+
+    def abandon_stream(self) -> None:
+        """Break the stream off."""
+
+    def hand_over(self) -> None:
+        """Do nothing: Python has the invocation already."""
+
+def concurrency() -> str | None:
+    """What `CALORIC_CONCURRENCY` asks for: task, thread or process; None where it is not set.
+
+    Raises `ValueError`, in words for the user, where it says anything else.
+    """
 
 def prefork_import() -> bool:
     """Whether `CALORIC_PREFORK_IMPORT` asks for the handler's import before the workers are forked."""

@@ -50,7 +50,7 @@ def answer(
         result = awaited(result)
         if stream is not None:
             if result is not None:
-                _warn(f"{request_id} has a response stream, so that what its handler returned is not sent")
+                warn_of_result(request_id)
         elif streams(result):
             from caloric.streaming import ResponseStream
 
@@ -90,7 +90,7 @@ def answer(
     shutdown = sys.modules.get("caloric.shutdown")
     if shutdown is not None:
         # User code may have set another handler for SIGTERM.
-        shutdown.watch()
+        shutdown.watch_again()
 
 
 def _after_invoke(
@@ -152,5 +152,8 @@ def _send(stream: ResponseStream, items: Any) -> None:
         send_items(stream, items)
 
 
-def _warn(message: str) -> None:
-    sys.stderr.write(f"caloric: {message}\n")
+def warn_of_result(request_id: str) -> None:
+    """Say that a result is not sent, because the invocation has a stream."""
+    sys.stderr.write(
+        f"caloric: {request_id} has a response stream, so that what its handler returned is not sent\n"
+    )

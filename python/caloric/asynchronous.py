@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from typing import TYPE_CHECKING, Any
 
 from caloric.event_loop import the_loop
@@ -14,7 +15,7 @@ from caloric.event_loop import the_loop
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-__all__ = ["on_loop", "run"]
+__all__ = ["fresh_context", "on_loop", "run"]
 
 # What user code set while it was imported; each invocation begins with that and leaves nothing to the next.
 _variables = contextvars.copy_context()
@@ -33,7 +34,7 @@ def run(awaitable: Awaitable[Any]) -> Any:
     raises, without the event loop's frames in the traceback; `RuntimeError` if the loop was stopped under it.
     """
     loop = the_loop()
-    task = _variables.copy().run(loop.create_task, _coroutine(awaitable))
+    task = fresh_context().run(loop.create_task, _coroutine(awaitable))
     task.add_done_callback(_stop)
     try:
         loop.run_forever()
@@ -45,6 +46,15 @@ def run(awaitable: Awaitable[Any]) -> Any:
     if task.cancelled():
         raise CancelledError("the handler was cancelled")
     return task.result()
+
+
+def fresh_context() -> contextvars.Context:
+    """Return the context that an invocation begins with."""
+    context = _variables.copy()
+    concurrency = sys.modules.get("caloric.concurrency")
+    if concurrency is not None:
+        concurrency.carry_over(context)
+    return context
 
 
 def _coroutine(awaitable: Awaitable[Any]) -> Coroutine[Any, Any, Any]:

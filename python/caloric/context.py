@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from caloric._rust import RuntimeClient
+    from caloric._rust import RuntimeClient, SlotInvocation
     from caloric.streaming import ResponseStream
 
 if b"CALORIC_CLOCK" in environ:
@@ -20,7 +20,7 @@ if b"CALORIC_CLOCK" in environ:
 else:
     from time import time
 
-__all__ = ["Client", "ClientContext", "CognitoIdentity", "LambdaContext"]
+__all__ = ["Client", "ClientContext", "CognitoIdentity", "LambdaContext", "time"]
 
 _W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
@@ -66,8 +66,8 @@ class LambdaContext:
     client_context: "ClientContext | None"
     identity: "CognitoIdentity"
 
-    # Set by the loop that calls the handler.
-    _client: "RuntimeClient | None" = None
+    # Set by the loop that calls the handler; a property where there are several (`caloric.concurrency`).
+    _client: "RuntimeClient | SlotInvocation | None" = None
 
     def __init__(
         self,

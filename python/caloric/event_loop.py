@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "run_signal_handlers", "the_loop"]
 
-# The loop that was made here, where user code had none.
-_own: asyncio.AbstractEventLoop | None = None
+
+class _Own(threading.local):
+    """The loop that was made here, where user code had none: of each thread that serves invocations."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+_own = _Own()
 
 
 def the_loop() -> asyncio.AbstractEventLoop:
     """Return the event loop on which user code that is `async` runs. It lives as long as the process.
 
-    It is the main thread's current one where user code has made that, otherwise uvloop's where that is installed.
+    It is the thread's current one (as a rule the main thread's) where user code has made that, otherwise uvloop's where
+    that is installed.
     """
-    global _own
     loop = _idle_loop()
     if loop is None:
-        if _own is None or _own.is_closed():
-            _own = _new_loop()
-        loop = _own
+        if _own.loop is None or _own.loop.is_closed():
+            _own.loop = _new_loop()
+        loop = _own.loop
         # asyncio.run() in a handler leaves the thread without one.
         asyncio.set_event_loop(loop)
     return loop

@@ -103,6 +103,10 @@ def run(handler_name: str) -> "NoReturn":
             from caloric.snapshot import pass_through_snapshot
 
             pass_through_snapshot(client)
+        if managed:
+            from caloric.workers import serve
+
+            serve(client, handler)
         _serve(client, handler)
     except Exception as error:
         # The loop reports what a handler raises, so this is the Runtime API's failure, or a signal handler's.
@@ -114,14 +118,14 @@ def run(handler_name: str) -> "NoReturn":
 
 
 def _serve(client: RuntimeClient, handler: "Any") -> "NoReturn":
-    if getattr(getattr(handler, "__code__", None), "co_flags", 0) & _ASYNCHRONOUS:
+    if looks_asynchronous(handler):
         # Now, not during the first invocation. A handler that does not look like it is awaited all the same.
         from caloric.asynchronous import on_loop
 
         handler = on_loop(handler)
-    while _HOOKABLE not in sys.modules:
+    while HOOKABLE not in sys.modules:
         unanswered = client.run(handler)
-        if _HOOKABLE in sys.modules:
+        if HOOKABLE in sys.modules:
             # From here on a tool can change what the runtime does.
             from caloric.compat import loop
 
@@ -135,6 +139,11 @@ def _serve(client: RuntimeClient, handler: "Any") -> "NoReturn":
     from caloric.compat import loop
 
     loop.run(client, handler)
+
+
+def looks_asynchronous(handler: "Any") -> bool:
+    """Whether it is an `async` function. What only returns something to await does not look like it."""
+    return bool(getattr(getattr(handler, "__code__", None), "co_flags", 0) & _ASYNCHRONOUS)
 
 
 def _read_log_settings() -> None:
@@ -252,7 +261,7 @@ class _ImportWatch:
 _ASYNCHRONOUS = 0x80 | 0x200
 
 # Imported by each module of `caloric.compat.awslambdaric` through which a tool can change what the runtime does.
-_HOOKABLE = "awslambdaric.lambda_runtime_marshaller"
+HOOKABLE = "awslambdaric.lambda_runtime_marshaller"
 
 
 def _attribute_of_main(name: str) -> "Any":
@@ -276,7 +285,7 @@ def _report_initialization_error(client: RuntimeClient, error: Exception) -> "No
 
 def post_initialization_error(client: RuntimeClient, error_type: str, body: bytes) -> None:
     """Report that initialization failed. Raises `caloric.errors.RuntimeApiError` when that was not accepted."""
-    if _HOOKABLE in sys.modules:
+    if HOOKABLE in sys.modules:
         from caloric.compat import loop
 
         loop.post_initialization_error(client, error_type, body)

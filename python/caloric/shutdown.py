@@ -1,11 +1,13 @@
 """What SIGTERM does where a function has `on_shutdown` hooks (spec extensions-telemetry 3.4, 5.2). Imported only there.
 
-Everything happens in the signal's handler, which does not return: whatever it interrupted is not to go on.
+Everything happens in the signal's handler, which does not return: whatever it interrupted is not to go on. But for an
+event loop that serves several invocations at once and is between two of them: the hooks are a task of that.
 """
 
 import _signal  # type: ignore[import-not-found]
 import posix
 import sys
+from _thread import get_ident
 
 from caloric import lifecycle
 from caloric._rust import begin_shutdown, watch_sigterm
@@ -14,11 +16,11 @@ from caloric.errors import RuntimeApiError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from caloric._rust import RuntimeClient
 
-__all__ = ["prepare_late", "register_extension", "watch"]
+__all__ = ["prepare_late", "register_extension", "watch", "watch_again"]
 
 # With an internal extension the runtime gets SIGKILL 500 ms after SIGTERM.
 BUDGET_MS = 450
@@ -29,6 +31,7 @@ EXTENSION_NAME = "caloric-lifecycle-hooks"
 _SIGTERM = 15
 
 _process = 0
+_main_thread = 0
 _begun = False
 # The handler that user code has set, if it has.
 _earlier: "Callable[[int, Any], object] | int | None" = None
@@ -39,16 +42,23 @@ def watch() -> None:
 
     Calling it again is how a handler that was set meanwhile becomes that one.
     """
-    global _earlier, _process
+    global _earlier, _main_thread, _process
     current = _signal.getsignal(_SIGTERM)
     if current is not _on_sigterm:
         _earlier = current
     _process = posix.getpid()
+    _main_thread = get_ident()
     _signal.signal(_SIGTERM, _on_sigterm)
     watch_sigterm()
     client = lifecycle._client()
     if client is not None:
         client.set_hooks(keep_sigterm=watch)
+
+
+def watch_again() -> None:
+    """Call `watch` in the main thread. No other one can have set a handler."""
+    if get_ident() == _main_thread:
+        watch()
 
 
 def register_extension(client: "RuntimeClient") -> None:
@@ -84,8 +94,18 @@ def _on_sigterm(number: int, frame: "Any") -> None:
     except OSError:
         # No thread could be started that ends the process in time: the platform will.
         pass
+    tasks = sys.modules.get("caloric.tasks")
+    if tasks is not None and tasks.shut_down_on_loop(lambda: _leave(number, frame)):
+        return
     try:
         lifecycle.run_on_shutdown()
+    finally:
+        _leave(number, frame)
+
+
+def _leave(number: int, frame: "Any") -> "NoReturn":
+    """Do what else is to be done at the end, and end."""
+    try:
         _call_earlier(number, frame)
         _run_exit_functions()
         for stream in (sys.stdout, sys.stderr):

@@ -13,10 +13,10 @@ from caloric.errors import StreamClosedError
 from caloric.responses import TEXT, HttpResponse, content_type_of, encode_item
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
-    from caloric._rust import RuntimeClient
+    from caloric._rust import RuntimeClient, SlotInvocation
     from caloric.context import LambdaContext
     from caloric.error_report import ErrorReport
 
@@ -30,13 +30,14 @@ class ResponseStream:
     """The response of an invocation, written piece by piece; made by `context.open_stream`.
 
     Nothing is sent before the first piece, so that an exception until then is an ordinary error. A write is on its way
-    when it returns, and where the caller reads slowly it waits, up to the function's time limit. Several threads may
-    write. As a context manager it is closed at the end, but for an exception, which becomes the stream's error.
+    when it returns, and where the caller reads slowly it waits, up to the function's time limit; not on
+    an event loop that serves several invocations at once, where nothing may wait. Several threads may write. As a
+    context manager it is closed at the end, but for an exception, which becomes the stream's error.
     """
 
     def __init__(
         self,
-        client: RuntimeClient,
+        client: RuntimeClient | SlotInvocation,
         request_id: str,
         invocation_id: str | None,
         *,
@@ -173,12 +174,16 @@ def send_items(stream: ResponseStream, items: Iterable[Any]) -> None:
             close()
 
 
-async def send_async_items(stream: ResponseStream, items: AsyncIterable[Any]) -> None:
-    """Send what `items` yields, as `send_items` does."""
+async def send_async_items(
+    stream: ResponseStream, items: AsyncIterable[Any], room: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """Send what `items` yields, as `send_items` does, and wait for `room()` after each of them."""
     iterator = aiter(items)
     try:
         async for item in iterator:
             stream.send(encode_item(item), item)
+            if room is not None:
+                await room()
     except StreamClosedError:
         if not stream.closed:
             raise

@@ -2,8 +2,10 @@
 
 One environment serves several invocations at once there. As with awslambdaric each is served by a process of its own,
 so that a handler written for one invocation at a time keeps its module globals, its environment variables and its
-`_X_AMZN_TRACE_ID` to itself. The process that Lambda started forks the workers, replaces those that end, passes
-signals on, and serves nothing itself. Imported only where `AWS_LAMBDA_MAX_CONCURRENCY` is set.
+`_X_AMZN_TRACE_ID` to itself. An `async` handler is written for several at once: one worker serves all of them
+(`caloric.tasks`), and so it does with threads (`caloric.threads`). The process that Lambda started forks the workers,
+replaces those that end, passes signals on, and serves nothing itself. Imported only where `AWS_LAMBDA_MAX_CONCURRENCY`
+is set.
 """
 
 # The C modules: every worker would have what `signal` and `select` import.
@@ -15,14 +17,16 @@ from posix import environ
 from time import monotonic
 
 from caloric import runtime
-from caloric._rust import end_with_parent, prefork_import
+from caloric._rust import concurrency, end_with_parent, prefork_import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["in_workers"]
+    from caloric._rust import RuntimeClient
+
+__all__ = ["in_workers", "serve"]
 
 # A worker that ends is replaced so often within the window, later each time; one that outlived the window begins anew.
 # More is no accident: without a bound, a fault that ends every worker would cost forks and imports for ever, and Lambda
@@ -33,8 +37,13 @@ _FIRST_DELAY_S = 0.1
 
 _SIGCHLD, _SIGINT, _SIGTERM = 17, 2, 15
 # What a worker writes into the pipe of signals when its handler is loaded, and has `on_shutdown` hooks: no signals have
-# these numbers.
+# these numbers. The others are for a worker that serves all invocations.
 _LOADED, _LOADED_WITH_HOOKS = 0, 255
+_LOADED_FOR_ALL, _LOADED_FOR_ALL_WITH_HOOKS = 254, 253
+
+# How this worker serves, and how many invocations at once are asked for.
+_way = "process"
+_count = 0
 
 
 def in_workers(load: "Callable[[str], Any]") -> "Callable[[str], Any]":
@@ -42,15 +51,20 @@ def in_workers(load: "Callable[[str], Any]") -> "Callable[[str], Any]":
 
     It returns in the workers only, in each of them after the `on_init` hooks. The process that calls it becomes their
     supervisor: when the last worker has ended for good it ends too, by `SystemExit` or by the signal that ended them.
-    With `CALORIC_PREFORK_IMPORT=1` the handler is loaded before the workers are forked, and what `load` raises is
-    raised once, here.
+    One worker starts first: only when it has loaded the handler is it known whether there is to be another one. With
+    `CALORIC_PREFORK_IMPORT=1` the handler is loaded before the workers are forked, and what `load` raises is raised
+    once, here.
 
-    Raises `SystemExit` at once: 1 when `AWS_LAMBDA_MAX_CONCURRENCY` is no number, 0 when it asks for no worker.
+    Raises `SystemExit` at once: 1 when `AWS_LAMBDA_MAX_CONCURRENCY` is no number or `CALORIC_CONCURRENCY` none of its
+    values, 0 when no worker is asked for.
     """
-    count = _worker_count()
+    global _count
+    _count = count = _worker_count()
+    asked = _concurrency()
     _announce(count)
 
     def load_in_worker(name: str) -> "Any":
+        global _way
         supervisor = _Supervisor(count)
         if prefork_import():
             handler = load(name)
@@ -60,10 +74,24 @@ def in_workers(load: "Callable[[str], Any]") -> "Callable[[str], Any]":
             supervisor.become_worker()
             handler = load(name)
         lifecycle = sys.modules.get("caloric.lifecycle")
-        supervisor.tell_loaded(lifecycle is not None and lifecycle.begin())
+        shutdown_hooks = lifecycle is not None and lifecycle.begin()
+        _way = _way_for(handler, asked)
+        supervisor.tell_loaded(shutdown_hooks, for_all=_way != "process")
         return handler
 
     return load_in_worker
+
+
+def serve(client: "RuntimeClient", handler: "Any") -> None:
+    """Serve invocations until the process ends, where this worker serves all of them; else return."""
+    if _way == "task":
+        from caloric import tasks
+
+        tasks.serve(client, handler, _count)
+    if _way == "thread":
+        from caloric import threads
+
+        threads.serve(client, handler, _count)
 
 
 def _worker_count() -> int:
@@ -79,6 +107,31 @@ def _worker_count() -> int:
     if count < 1:
         raise SystemExit(0)
     return count
+
+
+def _concurrency() -> str | None:
+    try:
+        return concurrency()
+    except ValueError as error:
+        _say(str(error))
+        raise SystemExit(1) from None
+
+
+def _way_for(handler: "Any", asked: str | None) -> str:
+    """How to serve with `handler`, where `asked` is what `CALORIC_CONCURRENCY` says: "process", "task" or "thread"."""
+    if asked == "process":
+        return asked
+    if runtime.looks_asynchronous(handler):
+        way = "task"
+    else:
+        # Threads of an interpreter with a GIL would share one core.
+        is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
+        way = asked or ("process" if is_gil_enabled is None or is_gil_enabled() else "thread")
+    if way != "process" and runtime.HOOKABLE in sys.modules:
+        # What it replaces is called for one invocation at a time.
+        _say("a tool has patched the runtime, so that worker processes serve, and neither tasks nor threads")
+        return "process"
+    return way
 
 
 def _announce(count: int) -> None:
@@ -113,8 +166,8 @@ class _Worker:
         self.pid = 0
         self.started = 0.0
         self.restarts = 0
-        self.due: float | None = 0.0
-        """When it is to be started; None while it runs, and when it is not to be."""
+        self.due: float | None = None
+        """When it is to be started; None while it runs, and when it is not to be, or not yet."""
 
     def schedule(self) -> float | None:
         """Have it started again; return after how many seconds, or None if it has been too often."""
@@ -134,6 +187,7 @@ class _Supervisor:
 
     def __init__(self, count: int) -> None:
         self._workers = [_Worker() for _ in range(count)]
+        self._workers[0].due = 0.0
         self._any_loaded = False
         self._has_registered = False
         self._stopped_by = 0
@@ -155,13 +209,16 @@ class _Supervisor:
 
     # ---- in a worker -----------------------------------------------------------------------------------------------
 
-    def tell_loaded(self, shutdown_hooks: bool) -> None:
-        """Tell the supervisor that this worker's handler is loaded.
+    def tell_loaded(self, shutdown_hooks: bool, *, for_all: bool) -> None:
+        """Tell the supervisor that this worker's handler is loaded, and whether it serves all invocations.
 
         With `shutdown_hooks` return when it has registered an extension, of which there is one for all workers: that is
         to happen before any of them asks for an invocation.
         """
-        posix.write(self._pipe[1], bytes([_LOADED_WITH_HOOKS if shutdown_hooks else _LOADED]))
+        alone, with_siblings = (
+            (_LOADED_FOR_ALL_WITH_HOOKS, _LOADED_WITH_HOOKS) if shutdown_hooks else (_LOADED_FOR_ALL, _LOADED)
+        )
+        posix.write(self._pipe[1], bytes([alone if for_all else with_siblings]))
         posix.close(self._pipe[1])
         if shutdown_hooks:
             # Nothing is ever written: it ends when the supervisor closes its end.
@@ -235,15 +292,23 @@ class _Supervisor:
         for number in numbers:
             if number in (_SIGINT, _SIGTERM):
                 self._stop(number)
-            elif number in (_LOADED, _LOADED_WITH_HOOKS):
+            elif number in (_LOADED, _LOADED_WITH_HOOKS, _LOADED_FOR_ALL, _LOADED_FOR_ALL_WITH_HOOKS):
                 if not self._any_loaded:
                     self._any_loaded = True
-                    for worker in self._workers:
-                        # It failed to load what another one could.
-                        if not worker.pid and worker.due is None and not self._stopped_by:
-                            worker.schedule()
-                if number == _LOADED_WITH_HOOKS and not self._has_registered:
+                    if number in (_LOADED, _LOADED_WITH_HOOKS) and not self._stopped_by:
+                        self._start_the_others()
+                if number in (_LOADED_WITH_HOOKS, _LOADED_FOR_ALL_WITH_HOOKS) and not self._has_registered:
                     self._register_extension()
+
+    def _start_the_others(self) -> None:
+        for worker in self._workers:
+            if worker.pid or worker.due is not None:
+                continue
+            if worker.started:
+                # It failed to load what another one could.
+                worker.schedule()
+            else:
+                worker.due = 0.0
 
     def _register_extension(self) -> None:
         from caloric.shutdown import register_extension
@@ -284,7 +349,12 @@ class _Supervisor:
             return
         self._codes = [code]
         if not self._any_loaded:
-            # It has reported its failure, and an environment none of whose workers can load the handler is over.
+            # It has reported its failure. Another one may fare better; an environment none of whose workers can load
+            # the handler is over.
+            for other in self._workers:
+                if not other.started:
+                    other.due = 0.0
+                    break
             return
         delay = worker.schedule()
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"

@@ -1,6 +1,8 @@
 //! The environment variables that configure the runtime, read here and nowhere else. The table for users is in
 //! `docs/configuration.md`.
 
+use std::ffi::OsString;
+
 /// What the variables say.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
@@ -19,4 +21,13 @@ impl Config {
             prefork_import: variable("CALORIC_PREFORK_IMPORT").is_some_and(|value| value == "1"),
         }
     }
+}
+
+/// `CALORIC_CONCURRENCY`: how Managed Instances serve several invocations at once, where the handler is not to decide.
+/// One of `task`, `thread` and `process`; fails with what else it says.
+pub fn concurrency() -> Result<Option<&'static str>, OsString> {
+    let Some(value) = std::env::var_os("CALORIC_CONCURRENCY").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    ["task", "thread", "process"].into_iter().find(|way| value == *way).map(Some).ok_or(value)
 }

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod arguments;
 mod config;
 // Public for the fuzz targets.
 pub mod decode;
@@ -13,11 +14,13 @@ mod environ;
 mod errors;
 mod extension;
 mod internal_extension;
+mod persistence;
 mod runtime;
 mod search_path;
 #[cfg(feature = "endpoint")]
 mod service_front;
 mod shutdown;
+mod slots;
 mod wait;
 mod workers;
 
@@ -39,7 +42,7 @@ mod _rust {
     #[pymodule_export]
     use super::search_path::configure_search_path;
     #[pymodule_export]
-    use super::workers::{end_with_parent, prefork_import};
+    use super::workers::{concurrency, end_with_parent, prefork_import};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -69,6 +72,10 @@ mod _rust {
             let class = module.py().get_type::<super::extension::ExtensionClient>();
             module.add(name, &class)?;
             return Ok(class.into_any());
+        }
+        if name == "InvocationSlots" || name == "SlotInvocation" {
+            super::slots::register(module)?;
+            return module.getattr(name);
         }
         if SHUTDOWN.contains(&name) {
             super::shutdown::register(module)?;

@@ -1,8 +1,7 @@
 //! The polling loop: next, decode, call the handler, encode, answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use caloric_core::{
     Answer, AnswerKind, Call, Client, Error, Flow, Invocation, Posted, StreamError, StreamHead, TcpConnector,
@@ -12,11 +11,14 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use crate::arguments::{self, Fault};
 use crate::config::Config;
 use crate::environ::ChangingVariable;
 use crate::errors::runtime_api_error;
+use crate::persistence::Persistence;
+use crate::slots::InvocationSlots;
 use crate::wait::{SignalWait, without_gil};
-use crate::{decode, encode, internal_extension, shutdown};
+use crate::{encode, internal_extension, shutdown};
 
 /// Memory for an encoded result that is kept between invocations; more is given back.
 const KEEP_CAPACITY: usize = 256 * 1024;
@@ -25,11 +27,6 @@ const KEEP_CAPACITY: usize = 256 * 1024;
 /// smaller ones the detour costs more than it saves.
 const BEGIN_FROM: usize = 4 * 1024;
 
-/// How often a worker asks for an invocation before it gives up, and after what time for the second time; then twice
-/// that, and so on (spec runtime-api 6.2).
-const NEXT_ATTEMPTS: u32 = 5;
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-
 /// A connection to the Runtime API and the loop over it.
 #[pyclass(frozen, module = "caloric._rust")]
 pub struct RuntimeClient {
@@ -37,15 +34,30 @@ pub struct RuntimeClient {
     current: Mutex<Current>,
     /// `run` is at work. While it calls the handler the connection is free, for streams.
     running: AtomicBool,
-    /// What an invocation takes besides the handler: bits of [`duty`], none of them as a rule.
+    /// [`duty::HAND_OVER`], now and then.
+    duties: AtomicU8,
+    /// What the clients of all threads have in common, where there are several.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// What every invocation takes besides the handler: bits of [`duty`], none of them as a rule.
     duties: AtomicU8,
     hooks: Mutex<Hooks>,
     /// Of the Extensions API too.
     address: String,
     user_agent: String,
-    /// One of the processes that share an environment of Managed Instances: what goes wrong in one conversation must not
-    /// end it (spec runtime-api 6.2).
-    worker: bool,
+    persistence: Persistence,
+    concurrency: OnceLock<Concurrency>,
+}
+
+/// Where one process serves several invocations at once. What belongs to one of them is then found through the context of
+/// who asks, and not in the environment.
+struct Concurrency {
+    /// A `ContextVar` for (request id, tenant id, trace id).
+    ids: Py<PyAny>,
+    /// `(context, client)`: by which client an invocation is answered.
+    note_context: Py<PyAny>,
 }
 
 /// What an invocation may take besides the handler.
@@ -78,11 +90,12 @@ struct Connection {
 
 /// The ids that log records carry, and what an answer has to name; `None` before the first invocation.
 #[derive(Default)]
-#[expect(clippy::struct_field_names, reason = "they are ids")]
 struct Current {
     request_id: Option<Py<PyString>>,
     tenant_id: Option<Py<PyString>>,
     invocation_id: Option<String>,
+    /// While it is served.
+    deadline_ms: Option<u64>,
 }
 
 /// What `RuntimeClient.run` returns: request id, invocation id, the handler's result or exception, and what it was called
@@ -124,31 +137,59 @@ impl RuntimeClient {
     #[new]
     #[pyo3(signature = (address, user_agent, *, worker = false))]
     fn new(address: &str, user_agent: &str, worker: bool) -> Self {
-        let mut client = Client::new(TcpConnector::new(address), user_agent);
-        client.set_pipelining(Config::from_environment().pipeline);
-        let connection = Connection { client, trace_id: ChangingVariable::new("_X_AMZN_TRACE_ID") };
-        Self {
-            connection: Mutex::new(connection),
-            current: Mutex::default(),
-            running: AtomicBool::new(false),
+        Self::over(Arc::new(Shared {
             duties: AtomicU8::new(0),
             hooks: Mutex::default(),
             address: address.to_owned(),
             user_agent: user_agent.to_owned(),
-            worker,
-        }
+            persistence: Persistence { worker, warn },
+            concurrency: OnceLock::new(),
+        }))
+    }
+
+    /// Another client of the same runtime, with a connection of its own and the same hooks.
+    fn sibling(&self) -> Self {
+        Self::over(self.shared.clone())
+    }
+
+    /// So many connections that are served by an event loop. To be called in its thread.
+    #[pyo3(signature = (count))]
+    fn slots(&self, count: usize) -> PyResult<InvocationSlots> {
+        InvocationSlots::new(&self.shared.address, &self.shared.user_agent, count)
+    }
+
+    /// Keep ids in a `ContextVar` and not in the environment, and tell `note_context(context, client)` of each context:
+    /// several invocations are served at once.
+    #[pyo3(signature = (ids, note_context))]
+    fn use_context(&self, ids: Py<PyAny>, note_context: Py<PyAny>) {
+        // Only the first call counts, and there is only one.
+        drop(self.shared.concurrency.set(Concurrency { ids, note_context }));
     }
 
     /// Id of the invocation at hand, or of the last one; None before the first.
     #[getter]
-    fn aws_request_id(&self, py: Python<'_>) -> Option<Py<PyString>> {
-        lock(&self.current).request_id.as_ref().map(|id| id.clone_ref(py))
+    fn aws_request_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(concurrency) = self.shared.concurrency.get() {
+            return concurrency.id(py, 0);
+        }
+        let id = lock(&self.current).request_id.as_ref().map(|id| id.bind(py).clone().into_any());
+        Ok(id)
     }
 
     /// Its tenant id.
     #[getter]
-    fn tenant_id(&self, py: Python<'_>) -> Option<Py<PyString>> {
-        lock(&self.current).tenant_id.as_ref().map(|id| id.clone_ref(py))
+    fn tenant_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(concurrency) = self.shared.concurrency.get() {
+            return concurrency.id(py, 1);
+        }
+        let id = lock(&self.current).tenant_id.as_ref().map(|id| id.bind(py).clone().into_any());
+        Ok(id)
+    }
+
+    /// When the invocation at hand times out, in milliseconds of Unix time; None while there is none.
+    #[getter]
+    fn deadline_ms(&self) -> Option<u64> {
+        lock(&self.current).deadline_ms
     }
 
     /// What belongs to its answer beside the request id; None where the platform names no such thing.
@@ -162,7 +203,9 @@ impl RuntimeClient {
     fn post_initialization_error(&self, py: Python<'_>, error_type: &str, body: &[u8]) -> PyResult<()> {
         let client = &mut self.connection()?.client;
         let posted = waiting(py, |wait| client.post_initialization_error(error_type, body, wait))?;
-        if self.worker && matches!(&posted, Posted::Refused(refusal) if refusal.status == 403) {
+        if self.shared.persistence.worker
+            && matches!(&posted, Posted::Refused(refusal) if refusal.status == 403)
+        {
             // A sibling has reported already.
             return Ok(());
         }
@@ -192,13 +235,14 @@ impl RuntimeClient {
     /// Return the next invocation and make it the current one. Raises `RuntimeApiError` when there is none.
     fn next_invocation<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let Connection { client, trace_id } = &mut *self.connection()?;
-        let invocation = waiting(py, |wait| self.poll(client, None, wait))?;
+        lock(&self.current).deadline_ms = None;
+        let invocation = waiting(py, |wait| self.shared.persistence.poll(client, None, wait))?;
         let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
         let fields = PyDict::new(py);
         fields.set_item("invoke_id", request_id)?;
         fields.set_item("invocation_id", &invocation.invocation_id)?;
         fields.set_item("invoked_function_arn", &invocation.invoked_function_arn)?;
-        fields.set_item("deadline_time_in_ms", deadline_ms(&invocation))?;
+        fields.set_item("deadline_time_in_ms", arguments::deadline_ms(&invocation))?;
         fields.set_item("x_amzn_trace_id", &invocation.trace_id)?;
         fields.set_item("client_context", &invocation.client_context)?;
         fields.set_item("cognito_identity", &invocation.cognito_identity)?;
@@ -265,18 +309,9 @@ impl RuntimeClient {
     fn end_stream(&self, py: Python<'_>, error_type: Option<&str>, document: &str) -> PyResult<()> {
         let client = &mut self.free_connection()?.client;
         let error = error_type.map(|error_type| StreamError { error_type, document });
-        waiting(py, |wait| match client.end_stream(error.as_ref(), wait) {
-            Ok(Posted::Accepted) => Ok(()),
-            Ok(Posted::Refused(refusal)) => {
-                warn(&format!("the streamed answer was not accepted: {refusal}"));
-                Ok(())
-            }
-            // Whether the Runtime API is gone shows when the next invocation is asked for.
-            Err(error @ (Error::NoAnswer { .. } | Error::Io { .. })) => {
-                warn(&format!("the streamed answer was broken off: {error}"));
-                Ok(())
-            }
-            Err(error) => Err(error),
+        waiting(py, |wait| {
+            let ended = client.end_stream(error.as_ref(), wait);
+            self.shared.persistence.settle_stream(ended)
         })
     }
 
@@ -299,7 +334,7 @@ impl RuntimeClient {
         after_invoke: Option<Py<PyAny>>,
         keep_sigterm: Option<Py<PyAny>>,
     ) {
-        let mut hooks = lock(&self.hooks);
+        let mut hooks = lock(&self.shared.hooks);
         let Hooks { before_invoke: before, after_invoke: after, keep_sigterm: keep } = &mut *hooks;
         for (hook, given, bit) in [
             (before, before_invoke, duty::BEFORE_INVOKE),
@@ -308,7 +343,7 @@ impl RuntimeClient {
         ] {
             if given.is_some() {
                 *hook = given;
-                self.duties.fetch_or(bit, Ordering::Relaxed);
+                self.shared.duties.fetch_or(bit, Ordering::Relaxed);
             }
         }
     }
@@ -316,7 +351,7 @@ impl RuntimeClient {
     /// Register an internal extension for no event and keep its poll open. `false` where there is no Extensions API.
     #[pyo3(signature = (name))]
     fn register_extension(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
-        internal_extension::register(py, &self.address, &self.user_agent, name)
+        internal_extension::register(py, &self.shared.address, &self.shared.user_agent, name)
     }
 
     /// Serve invocations with `handler` until the process ends, until `hand_over` was called, or until the handler
@@ -336,19 +371,45 @@ impl RuntimeClient {
     }
 }
 
+impl Concurrency {
+    /// One of the ids of who asks; None where that is nobody's invocation.
+    fn id<'py>(&self, py: Python<'py>, which: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let ids = self.ids.bind(py).call_method1(intern!(py, "get"), (py.None(),))?;
+        if ids.is_none() {
+            return Ok(None);
+        }
+        let id = ids.get_item(which)?;
+        Ok((!id.is_none()).then_some(id))
+    }
+}
+
 impl RuntimeClient {
+    fn over(shared: Arc<Shared>) -> Self {
+        let mut client = Client::new(TcpConnector::new(&shared.address), &shared.user_agent);
+        client.set_pipelining(Config::from_environment().pipeline);
+        let connection = Connection { client, trace_id: ChangingVariable::new("_X_AMZN_TRACE_ID") };
+        Self {
+            connection: Mutex::new(connection),
+            current: Mutex::default(),
+            running: AtomicBool::new(false),
+            duties: AtomicU8::new(0),
+            shared,
+        }
+    }
+
     fn serve<'py>(
         &self,
         myself: &Bound<'py, Self>,
         handler: &Bound<'py, PyAny>,
     ) -> PyResult<Unanswered<'py>> {
         let py = myself.py();
+        let persistence = self.shared.persistence;
         // The platform has work to do before the first event comes; so have we.
         let mut failed = None;
         let mut connection = self.free_connection()?;
         let client = &mut connection.client;
         waiting(py, |wait| match client.request_next(wait) {
-            Err(error) if self.survives(&error) => {
+            Err(error) if persistence.survives(&error) => {
                 failed = Some(error);
                 Ok(())
             }
@@ -356,7 +417,9 @@ impl RuntimeClient {
         })?;
         let context_class =
             py.import(intern!(py, "caloric.context"))?.getattr(intern!(py, "LambdaContext"))?;
-        context_class.setattr(intern!(py, "_client"), myself)?;
+        if self.shared.concurrency.get().is_none() {
+            context_class.setattr(intern!(py, "_client"), myself)?;
+        }
         let mut encoded = Vec::new();
         let mut outgoing: Option<Outgoing> = None;
         // Event, context and result of an invocation, until its answer is on its way.
@@ -365,13 +428,14 @@ impl RuntimeClient {
             let Connection { client, trace_id } = &mut *connection;
             let invocation = waiting(py, |wait| {
                 if let Some(outgoing) = outgoing.take() {
-                    self.deliver(client, &outgoing.answer(&encoded), true, wait)?;
+                    persistence.deliver(client, &outgoing.answer(&encoded), true, wait)?;
                     // A large result must not stay in memory while the environment idles.
                     outgoing.release();
                     encoded.clear();
                     encoded.shrink_to(KEEP_CAPACITY);
                 }
-                self.poll(client, failed.take(), wait)
+                lock(&self.current).deadline_ms = None;
+                persistence.poll(client, failed.take(), wait)
             })?;
             let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;
             let call = HandlerCall {
@@ -380,6 +444,7 @@ impl RuntimeClient {
                 invocation: &invocation,
                 request_id,
                 tenant_id,
+                client: myself,
                 runtime: self,
             };
             let arguments = call.arguments(client, &mut leftovers);
@@ -418,7 +483,7 @@ impl RuntimeClient {
             };
             let message = answer.answer(&encoded);
             if let Some(error) = raised {
-                waiting(py, |wait| self.deliver(client, &message, false, wait))?;
+                waiting(py, |wait| persistence.deliver(client, &message, false, wait))?;
                 return Err(error);
             }
             if message.body.len() >= BEGIN_FROM {
@@ -431,7 +496,7 @@ impl RuntimeClient {
     }
 
     fn has(&self, duty: u8) -> bool {
-        self.duties.load(Ordering::Relaxed) & duty != 0
+        (self.duties.load(Ordering::Relaxed) | self.shared.duties.load(Ordering::Relaxed)) & duty != 0
     }
 
     fn hook<'py>(
@@ -439,62 +504,7 @@ impl RuntimeClient {
         py: Python<'py>,
         which: impl FnOnce(&Hooks) -> &Option<Py<PyAny>>,
     ) -> Option<Bound<'py, PyAny>> {
-        which(&lock(&self.hooks)).as_ref().map(|hook| hook.bind(py).clone())
-    }
-
-    /// Whether the loop goes on after a failed conversation.
-    fn survives(&self, error: &Error) -> bool {
-        self.worker && !matches!(error, Error::Interrupted)
-    }
-
-    /// The next invocation; a worker asks a few times before it gives up. `failed` is how asking has failed already.
-    fn poll(
-        &self,
-        client: &mut Client<TcpConnector>,
-        failed: Option<Error>,
-        wait: &mut SignalWait,
-    ) -> Result<Invocation, Error> {
-        let mut outcome = match failed {
-            Some(error) => Err(error),
-            None => client.next_invocation(wait),
-        };
-        let mut delay = FIRST_DELAY;
-        for attempt in 2..=NEXT_ATTEMPTS {
-            match outcome {
-                Err(error) if self.survives(&error) => {
-                    let delay_ms = delay.as_millis();
-                    warn(&format!(
-                        "{error}; asking again in {delay_ms} ms (attempt {attempt} of {NEXT_ATTEMPTS})"
-                    ));
-                }
-                other => return other,
-            }
-            wait.sleep(delay).map_err(|_| Error::Interrupted)?;
-            delay *= 2;
-            outcome = client.next_invocation(wait);
-        }
-        outcome
-    }
-
-    /// Post an answer. That it was refused, or lost where that is not the end, is told on stderr.
-    fn deliver(
-        &self,
-        client: &mut Client<TcpConnector>,
-        answer: &Answer<'_>,
-        then_next: bool,
-        wait: &mut SignalWait,
-    ) -> Result<(), Error> {
-        match client.post(answer, then_next, wait) {
-            Ok(Posted::Accepted) => {}
-            Ok(Posted::Refused(refusal)) => {
-                warn(&format!("the answer to {} was not accepted: {refusal}", answer.request_id));
-            }
-            Err(error) if self.survives(&error) => {
-                warn(&format!("the answer to {} is lost: {error}", answer.request_id));
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        which(&lock(&self.shared.hooks)).as_ref().map(|hook| hook.bind(py).clone())
     }
 
     /// The connection, for whoever has no part in the loop.
@@ -521,29 +531,30 @@ impl RuntimeClient {
         invocation: &Invocation,
         trace_id: &mut ChangingVariable,
     ) -> PyResult<(Bound<'py, PyString>, Option<Bound<'py, PyString>>)> {
-        trace_id.set(py, invocation.trace_id.as_deref())?;
         let request_id = PyString::new(py, &invocation.request_id);
         let tenant_id = invocation.tenant_id.as_deref().map(|id| PyString::new(py, id));
+        if let Some(concurrency) = self.shared.concurrency.get() {
+            let ids = (&request_id, &tenant_id, invocation.trace_id.as_deref());
+            concurrency.ids.bind(py).call_method1(intern!(py, "set"), (ids,))?;
+        } else {
+            trace_id.set(py, invocation.trace_id.as_deref())?;
+        }
         let mut current = lock(&self.current);
         current.request_id = Some(request_id.clone().unbind());
         current.tenant_id = tenant_id.clone().map(Bound::unbind);
         current.invocation_id.clone_from(&invocation.invocation_id);
+        current.deadline_ms = Some(arguments::deadline_ms(invocation));
         Ok((request_id, tenant_id))
     }
 
     fn post(&self, py: Python<'_>, answer: &Answer<'_>) -> PyResult<()> {
         let client = &mut self.connection()?.client;
-        waiting(py, |wait| self.deliver(client, answer, false, wait))
+        waiting(py, |wait| self.shared.persistence.deliver(client, answer, false, wait))
     }
 }
 
 fn busy() -> PyErr {
     PyRuntimeError::new_err("this RuntimeClient is already running its loop")
-}
-
-/// Without a usable deadline there is no time left, as the peer has it (spec runtime-api 1.3).
-fn deadline_ms(invocation: &Invocation) -> u64 {
-    invocation.deadline_ms().unwrap_or(0)
 }
 
 impl Outgoing {
@@ -580,6 +591,8 @@ struct HandlerCall<'a, 'py> {
     invocation: &'a Invocation,
     request_id: Bound<'py, PyString>,
     tenant_id: Option<Bound<'py, PyString>>,
+    /// Its own, which Python sees.
+    client: &'a Bound<'py, RuntimeClient>,
     runtime: &'a RuntimeClient,
 }
 
@@ -592,20 +605,6 @@ enum Outcome<'py> {
     HandedOver(PyResult<Bound<'py, PyAny>>),
 }
 
-/// Why there is no result.
-enum Fault {
-    /// The handler, or making its context, raised.
-    Raised(PyErr),
-    /// `Runtime.*`, with the message, and the exception behind it.
-    Runtime(&'static str, String, PyErr),
-}
-
-impl From<PyErr> for Fault {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
-    }
-}
-
 impl<'py> HandlerCall<'_, 'py> {
     /// Event and context, which are left in `leftovers` too, the context first.
     fn arguments(
@@ -614,9 +613,14 @@ impl<'py> HandlerCall<'_, 'py> {
         leftovers: &mut Vec<Bound<'py, PyAny>>,
     ) -> Result<(Bound<'py, PyAny>, Bound<'py, PyAny>), Fault> {
         // In the peer's order: a context that cannot be made is reported even if the event is broken too.
-        let context = self.context()?;
+        let py = self.handler.py();
+        let ids = (&self.request_id, self.tenant_id.as_ref());
+        let context = arguments::context(self.context_class, self.invocation, ids)?;
+        if let Some(concurrency) = self.runtime.shared.concurrency.get() {
+            concurrency.note_context.bind(py).call1((&context, self.client))?;
+        }
         leftovers.push(context.clone());
-        let event = self.event(client);
+        let event = arguments::event(py, self.invocation, client.event());
         client.release_event();
         let event = event?;
         leftovers.push(event.clone());
@@ -730,33 +734,11 @@ impl<'py> HandlerCall<'_, 'py> {
                 let result = error.into_inner();
                 leftovers.push(result.clone());
                 encode::encode(py, &result, encoded).map_err(|error| {
-                    fault(py, error, "Runtime.MarshalError", "Unable to marshal response")
+                    arguments::fault(py, error, "Runtime.MarshalError", "Unable to marshal response")
                 })?;
                 Ok(Outcome::Content(Content::Encoded))
             }
         }
-    }
-
-    fn event(&self, client: &Client<TcpConnector>) -> Result<Bound<'py, PyAny>, Fault> {
-        let py = self.handler.py();
-        if self.invocation.is_json() {
-            decode::decode(py, client.event())
-                .map_err(|error| fault(py, error, "Runtime.UnmarshalError", "Unable to unmarshal input"))
-        } else {
-            Ok(PyBytes::new(py, client.event()).into_any())
-        }
-    }
-
-    fn context(&self) -> Result<Bound<'py, PyAny>, Fault> {
-        let py = self.handler.py();
-        let invocation = self.invocation;
-        let client_context = json_header(py, invocation.client_context.as_deref(), "Client Context")?;
-        let identity = json_header(py, invocation.cognito_identity.as_deref(), "Cognito Identity")?;
-        let deadline_ms = deadline_ms(invocation);
-        let arn = &invocation.invoked_function_arn;
-        let arguments =
-            (&self.request_id, client_context, identity, deadline_ms, arn, self.tenant_id.as_ref());
-        Ok(self.context_class.call1(arguments)?)
     }
 }
 
@@ -798,31 +780,6 @@ fn wants_more_than_encoding(result: &Bound<'_, PyAny>) -> PyResult<bool> {
         }
     }
     Ok(false)
-}
-
-/// JSON text from a header, decoded; None when there is none.
-fn json_header<'py>(
-    py: Python<'py>,
-    header: Option<&str>,
-    name: &str,
-) -> Result<Option<Bound<'py, PyAny>>, Fault> {
-    let Some(header) = header else { return Ok(None) };
-    match decode::decode_header(py, header) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => {
-            let what = format!("Unable to parse {name} JSON");
-            Err(fault(py, error, "Runtime.LambdaContextUnmarshalError", &what))
-        }
-    }
-}
-
-/// A `Runtime.*` fault with the exception's text; what is no `Exception`, such as `KeyboardInterrupt`, stays itself.
-fn fault(py: Python<'_>, error: PyErr, error_type: &'static str, what: &str) -> Fault {
-    if error.is_instance_of::<PyException>(py) {
-        Fault::Runtime(error_type, format!("{what}: {}", error.value(py)), error)
-    } else {
-        Fault::Raised(error)
-    }
 }
 
 fn accepted(call: Call, posted: Posted) -> PyResult<()> {

@@ -12,6 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::persistence::Pause;
+
 /// How long one `ppoll` lasts at most. A signal that arrives in the instant between the last check and `ppoll` is
 /// delivered to another thread, if there is one that takes it, and would be noticed only then.
 static LONGEST_POLL: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
@@ -42,22 +44,6 @@ impl SignalWait {
     /// What a handler raised, if that ended the wait.
     pub fn into_raised(mut self) -> Option<PyErr> {
         self.raised.take()
-    }
-
-    /// Let so much time pass, with signals.
-    pub fn sleep(&mut self, time: Duration) -> Result<(), Interrupted> {
-        let until = Instant::now() + time;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let timeout = timespec(left);
-            // SAFETY: no descriptors; the timeout and the mask outlive the call.
-            let ready =
-                unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const timeout, &raw const self.original) };
-            if ready == 0 {
-                return Ok(());
-            }
-            self.let_handlers_run(true)?;
-        }
     }
 
     /// Wait until `descriptor` can be read, with signals. `false`: it could not until then.
@@ -123,6 +109,23 @@ impl<T: AsRawFd> Wait<T> for SignalWait {
                 return Ok(());
             }
             self.let_handlers_run(interrupted)?;
+        }
+    }
+}
+
+impl Pause for SignalWait {
+    fn pause(&mut self, time: Duration) -> Result<(), Interrupted> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = timespec(left);
+            // SAFETY: no descriptors; the timeout and the mask outlive the call.
+            let ready =
+                unsafe { libc::ppoll(std::ptr::null_mut(), 0, &raw const timeout, &raw const self.original) };
+            if ready == 0 {
+                return Ok(());
+            }
+            self.let_handlers_run(true)?;
         }
     }
 }

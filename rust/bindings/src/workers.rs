@@ -1,14 +1,26 @@
-//! What the worker processes of Managed Instances need of the system, for `caloric.workers`.
+//! What the worker processes of Managed Instances need of the system and of the configuration, for `caloric.workers`.
 
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Whether the handler is imported once, before the fork.
 #[pyfunction]
 pub fn prefork_import() -> bool {
     Config::from_environment().prefork_import
+}
+
+/// What `CALORIC_CONCURRENCY` asks for, if it does. Raises `ValueError` where that is none of the three.
+#[pyfunction]
+pub fn concurrency() -> PyResult<Option<&'static str>> {
+    config::concurrency().map_err(|value| {
+        PyValueError::new_err(format!(
+            "CALORIC_CONCURRENCY is {:?}: it takes task, thread or process, or is left out for tasks where the handler is \
+             async, and processes where it is not",
+            value.to_string_lossy()
+        ))
+    })
 }
 
 /// Have the kernel kill this process when `parent` ends, even by SIGKILL. Raises `SystemExit` if it has ended already.

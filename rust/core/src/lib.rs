@@ -21,4 +21,4 @@ pub use extension::{
     EventType, ExtensionClient, ExtensionError, ExtensionEvent, RefusalReason, Registration, Subscribed,
 };
 pub use invocation::Invocation;
-pub use transport::{Interest, Interrupted, Poll, TcpConnector, Wait};
+pub use transport::{Interest, Interrupted, Poll, Tcp, TcpConnector, Wait};

@@ -1,0 +1,312 @@
+"""Several invocations at once as tasks on one event loop: Managed Instances with an `async` handler.
+
+The Runtime API (spec runtime-api 6) is talked to in Rust, by a thread for each slot (`caloric._rust.InvocationSlots`),
+so that the loop never waits for it. Imported only there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from itertools import count as count_from
+from typing import TYPE_CHECKING, Any
+
+from caloric import concurrency
+from caloric.answers import streams, warn_of_result
+from caloric.asynchronous import CancelledError, fresh_context
+from caloric.context import LambdaContext, time
+from caloric.error_report import log_aside, report_exception, report_fault
+from caloric.errors import MarshalError, RuntimeApiError
+from caloric.event_loop import the_loop
+from caloric.responses import HttpResponse, encode_result
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from typing import NoReturn
+
+    from caloric._rust import RuntimeClient, SlotInvocation
+    from caloric.error_report import ErrorReport
+    from caloric.streaming import ResponseStream
+
+__all__ = ["serve", "shut_down_on_loop"]
+
+# An async iterator waits while more of its stream, in bytes, is on its way to the platform.
+_ON_ITS_WAY = 64 * 1024
+# How long answers that are on their way may take when the process ends, in seconds.
+_LAST_ANSWERS_S = 1.0
+
+_tasks: _Tasks | None = None
+
+
+def serve(client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int) -> NoReturn:
+    """Serve up to `count` invocations at once until the process ends.
+
+    Raises `RuntimeApiError` when the Runtime API is gone for all of them. What is no `Exception` (`SystemExit`) from a
+    handler is raised when the other invocations are through, and from elsewhere on the loop at once.
+    """
+    global _tasks
+    concurrency.begin(client)
+    _tasks = _Tasks(client, handler, count)
+    _tasks.run()
+
+
+def shut_down_on_loop(leave: Callable[[], object]) -> bool:
+    """Run the `on_shutdown` hooks on the loop, where other tasks go on meanwhile, and then call `leave`.
+
+    False, and nothing is done, where a task has been interrupted, which may not give the loop back in time.
+    """
+    if _tasks is None or not _tasks.loop.is_running() or asyncio.current_task(_tasks.loop) is not None:
+        return False
+    _tasks.loop.call_soon_threadsafe(_tasks.shut_down, leave)
+    return True
+
+
+class _Tasks:
+    """The tasks, and the slots that their invocations come from."""
+
+    def __init__(self, client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int) -> None:
+        self.loop = the_loop()
+        self._handler = handler
+        self._slots = client.slots(count)
+        self._slots_left = count
+        self._running: dict[asyncio.Task[None], SlotInvocation] = {}
+        # Who waits until what was said of an invocation has been heard.
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._numbers = count_from()
+        self._ending: BaseException | None = None
+        self._out_of_time = False
+        self._shutting_down: asyncio.Task[None] | None = None
+
+    def run(self) -> NoReturn:
+        self.loop.add_reader(self._slots.fileno(), self._take)
+        self._slots.start()
+        try:
+            # User code may stop the loop, which is nobody's end.
+            while self._ending is None or (self._running and not self._out_of_time):
+                self.loop.run_forever()
+        finally:
+            self._slots.flush(_LAST_ANSWERS_S)
+        raise self._ending
+
+    def _take(self) -> None:
+        for happening in self._slots.take():
+            if isinstance(happening, int):
+                waiting = self._waiting.pop(happening)
+                if not waiting.done():
+                    waiting.set_result(None)
+            elif isinstance(happening, str):
+                self._slots_left -= 1
+                _say(f"{happening}; {self._slots_left} invocations at once are still possible")
+                if self._slots_left == 0:
+                    self._end(RuntimeApiError(happening))
+            else:
+                fresh_context().run(self._begin, happening)
+
+    def _begin(self, invocation: SlotInvocation) -> None:
+        concurrency.ids.set((invocation.aws_request_id, invocation.tenant_id, invocation.trace_id))
+        task = self.loop.create_task(self._serve(invocation))
+        self._running[task] = invocation
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        if self._ending is not None and not self._running:
+            self.loop.stop()
+
+    def _end(self, error: BaseException) -> None:
+        """Take no more invocations, and raise `error` when those that run are through, or their time is up."""
+        if self._ending is not None:
+            return
+        self._ending = error
+        self._slots.stop()
+        deadline_ms = max((invocation.deadline_ms for invocation in self._running.values()), default=0)
+        self.loop.call_later(max(0.0, deadline_ms / 1000 - time()), self._give_up)
+
+    def _give_up(self) -> None:
+        self._out_of_time = True
+        self.loop.stop()
+
+    # ---- one invocation --------------------------------------------------------------------------------------------
+
+    async def _serve(self, invocation: SlotInvocation) -> None:
+        try:
+            await self._answer(invocation)
+        except asyncio.CancelledError:
+            # By user code that cancels whatever runs. The answer is on its way.
+            pass
+        finally:
+            invocation.next()
+        shutdown = sys.modules.get("caloric.shutdown")
+        if shutdown is not None:
+            # User code may have set another handler for SIGTERM.
+            shutdown.watch_again()
+
+    async def _answer(self, invocation: SlotInvocation) -> None:
+        """Call the handler and answer the invocation, and do what the handler wants to be done after that."""
+        request_id = invocation.aws_request_id
+        context: LambdaContext | None = None
+        event: Any = None
+        result: Any = None
+        error: BaseException | None = None
+        report: ErrorReport | None = None
+        stream: ResponseStream | None = None
+        has_event = False
+        body, content_type = b"", "application/json"
+        try:
+            context, event, fault = invocation.arguments(LambdaContext)
+            if context is not None:
+                concurrency.note_context(context, invocation)
+            has_event = fault is None
+            if fault is not None:
+                error = fault[2]
+                report = report_fault(*fault[:2], request_id)
+            else:
+                result = await self._call(event, context)
+                stream = getattr(context, "_stream", None)
+                if stream is not None:
+                    if result is not None:
+                        warn_of_result(request_id)
+                elif streams(result):
+                    stream = await self._send(invocation, result)
+                elif isinstance(result, bytes):
+                    body, content_type = result, "application/unknown"
+                else:
+                    body = encode_result(result.payload() if isinstance(result, HttpResponse) else result)
+        except MarshalError as failure:
+            error, report = failure, report_fault("Runtime.MarshalError", str(failure), request_id)
+        except Exception as failure:
+            error, report = failure, report_exception(failure, request_id)
+        except asyncio.CancelledError:
+            error = CancelledError("the handler was cancelled")
+            report = report_exception(error, request_id)
+        except BaseException as failure:
+            # Not for the loop, which would leave the other tasks where they are.
+            self._end(failure)
+            message = f"the handler has ended its process: {failure!r}"
+            report = report_fault("Runtime.ExitError", message, request_id)
+            has_event = False
+        stream = stream or getattr(context, "_stream", None)
+        if has_event:
+            ending = await _after_invoke(
+                event, context, None if error is not None else result, error, request_id
+            )
+            if ending is not None:
+                self._end(ending)
+        # A large result must not stay in memory while something is done after it.
+        del event, result, error
+        then_next = not getattr(context, "_after_response", None)
+        if stream is not None and (report is None or stream.begun):
+            stream.end(report)
+        elif report is not None:
+            invocation.post_error(report.body, report.error_type, report.xray_cause, then_next=then_next)
+        else:
+            invocation.post_response(body, content_type, then_next=then_next)
+        del body
+        if not then_next and context is not None and self._ending is None:
+            await self._heard(invocation)
+            await _work_after(context)
+
+    async def _call(self, event: Any, context: LambdaContext | None) -> Any:
+        lifecycle = sys.modules.get("caloric.lifecycle")
+        if lifecycle is not None:
+            for hook in lifecycle._before_invoke:
+                await _settled(hook(event, context))
+        return await _settled(self._handler(event, context))
+
+    async def _send(self, invocation: SlotInvocation, result: Any) -> ResponseStream:
+        """Stream what `result` yields. Raises what it raises, and `caloric.MarshalError`."""
+        from caloric.streaming import ResponseStream, send_async_items
+
+        response = result if isinstance(result, HttpResponse) else None
+        stream = ResponseStream(
+            invocation,
+            invocation.aws_request_id,
+            invocation.invocation_id,
+            response=response,
+        )
+        items: Any = result if response is None else response.body
+        if not hasattr(type(items), "__aiter__"):
+            items = _one_by_one(items)
+
+        async def room() -> None:
+            if invocation.on_its_way > _ON_ITS_WAY:
+                await self._heard(invocation)
+
+        await send_async_items(stream, items, room)
+        return stream
+
+    async def _heard(self, invocation: SlotInvocation) -> None:
+        """Wait until the platform has heard what was said of an invocation so far."""
+        number = next(self._numbers)
+        waiting = self._waiting[number] = self.loop.create_future()
+        invocation.tell(number)
+        await waiting
+
+    # ---- the end of the environment --------------------------------------------------------------------------------
+
+    def shut_down(self, leave: Callable[[], object]) -> None:
+        self._slots.stop()
+        self._shutting_down = self.loop.create_task(_shut_down(leave))
+
+
+async def _shut_down(leave: Callable[[], object]) -> None:
+    from caloric import lifecycle
+
+    try:
+        while lifecycle._on_shutdown:
+            try:
+                await _settled(lifecycle._on_shutdown.pop()())
+            except BaseException as error:
+                lifecycle.log(error, "")
+    finally:
+        leave()
+
+
+async def _after_invoke(
+    event: Any, context: Any, result: Any, error: BaseException | None, request_id: str
+) -> BaseException | None:
+    """Run the `after_invoke` hooks. Returns what is to end the process, if anything."""
+    lifecycle = sys.modules.get("caloric.lifecycle")
+    if lifecycle is None:
+        return None
+    for hook in reversed(lifecycle._after_invoke):
+        try:
+            await _settled(hook(event, context, result, error))
+        except (SystemExit, KeyboardInterrupt) as ending:
+            return ending
+        except BaseException as failure:
+            lifecycle.log(failure, request_id)
+    return None
+
+
+async def _work_after(context: LambdaContext) -> None:
+    """Do what the handler wants to be done after its response, and what is added meanwhile."""
+    work = context.__dict__["_after_response"]
+    while work:
+        function, args, kwargs = work.pop(0)
+        try:
+            await _settled(function(*args, **kwargs))
+        except Exception as error:
+            log_aside(error, context.aws_request_id)
+
+
+async def _settled(outcome: Any) -> Any:
+    """What there is when `outcome` has been waited for, where it is something to await."""
+    return await outcome if hasattr(type(outcome), "__await__") else outcome
+
+
+async def _one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """What a plain iterator yields, with a turn for the other tasks after each item."""
+    iterator = iter(items)
+    try:
+        for item in iterator:
+            yield item
+            await asyncio.sleep(0)
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"caloric: {message}\n")

@@ -1,0 +1,119 @@
+"""Several invocations at once in threads of one process: Managed Instances with a plain handler, where
+`CALORIC_CONCURRENCY=thread` asks for it or the interpreter has no GIL (spec runtime-api 6).
+
+Each thread has a connection of its own and does what the one thread does elsewhere; the main thread is there for
+signals.
+Imported only there.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from caloric import concurrency
+from caloric.answers import answer
+from caloric.context import time
+from caloric.error_report import report_fault
+from caloric.errors import RuntimeApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from caloric._rust import RuntimeClient
+
+__all__ = ["serve"]
+
+# How often the main thread looks whether the last invocations are through, in seconds.
+_LOOK_S = 0.02
+
+
+def serve(client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int) -> NoReturn:
+    """Serve up to `count` invocations at once until the process ends.
+
+    Raises `RuntimeApiError` when the Runtime API is gone for all of them. What is no `Exception` (`SystemExit`) from a
+    handler is raised when the other invocations are through.
+    """
+    concurrency.begin(client)
+    _Threads(client, handler, count).run()
+
+
+class _Threads:
+    """The threads, and what has become of them."""
+
+    def __init__(self, client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int) -> None:
+        self._handler = handler
+        self._clients = [client.sibling() for _ in range(count)]
+        self._serving = set(self._clients)
+        self._ended: SimpleQueue[tuple[RuntimeClient, BaseException | None]] = SimpleQueue()
+        self._ending = False
+
+    def run(self) -> NoReturn:
+        # Signals are the main thread's: one that met another thread would wake nobody.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            for number, client in enumerate(self._clients, 1):
+                threading.Thread(
+                    target=self._work, args=(client,), name=f"invocations-{number}", daemon=True
+                ).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        while True:
+            client, error = self._ended.get()
+            self._serving.discard(client)
+            if error is not None and not (isinstance(error, RuntimeApiError) and self._serving):
+                break
+        self._end()
+        # With the traceback that it came with, and nothing of ours below it.
+        raise error.with_traceback(error.__traceback__)
+
+    def _end(self) -> None:
+        """Take no more invocations, and wait until those that run are through, or their time is up."""
+        self._ending = True
+        for client in self._clients:
+            # An invocation that was asked for already may still come; it is the thread's last one.
+            client.hand_over()
+        until_ms = max(self._deadlines(), default=0)
+        while self._deadlines() and time() * 1000 < until_ms:
+            try:
+                self._serving.discard(self._ended.get(timeout=_LOOK_S)[0])
+            except Empty:
+                pass
+
+    def _deadlines(self) -> list[int]:
+        """Those of the invocations that run."""
+        deadlines = (client.deadline_ms for client in self._serving)
+        return [deadline for deadline in deadlines if deadline is not None]
+
+    def _work(self, client: RuntimeClient) -> None:
+        try:
+            while not self._ending:
+                unanswered = client.run(self._handler)
+                answer(client, *unanswered)
+                # A large result must not stay in memory while the environment idles.
+                del unanswered
+        except RuntimeApiError as error:
+            self._ended.put((client, error))
+        except BaseException as error:
+            _answer_last(client, error)
+            self._ended.put((client, error))
+        else:
+            self._ended.put((client, None))
+
+
+def _answer_last(client: RuntimeClient, error: BaseException) -> None:
+    """Answer the invocation whose handler ends the process, since its caller would wait for the others."""
+    request_id = client.aws_request_id
+    if request_id is None or client.deadline_ms is None:
+        return
+    report = report_fault("Runtime.ExitError", f"the handler has ended its process: {error!r}", request_id)
+    try:
+        client.post_invocation_error(
+            request_id, report.body, report.error_type, report.xray_cause, client.invocation_id
+        )
+    except RuntimeApiError:
+        # The process ends anyway.
+        pass
