@@ -6,16 +6,19 @@ Imported only there, and by `caloric.trace_id`.
 
 from __future__ import annotations
 
+import sys
 from contextvars import Context, ContextVar
-from posix import environ
+from posix import _exit, environ
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from caloric._rust import RuntimeClient, SlotInvocation
     from caloric.context import LambdaContext
 
-__all__ = ["begin", "carry_over", "ids", "note_context", "trace_id"]
+__all__ = ["begin", "carry_over", "ids", "leave", "note_context", "trace_id"]
 
 ids: ContextVar[tuple[str, str | None, str | None]] = ContextVar("caloric.invocation")
 """Request id, tenant id and trace id of the invocation at hand."""
@@ -46,6 +49,41 @@ def carry_over(context: Context) -> None:
     at_hand: Any = ids.get(None)
     if at_hand is not None:
         context.run(ids.set, at_hand)
+
+
+def leave(error: BaseException) -> NoReturn:
+    """End the process as `error` would if nobody caught it, but whatever its threads do: they would be waited for, or
+    be ended amid Rust's frames, which they must not be.
+    """
+    status = 130 if isinstance(error, KeyboardInterrupt) else 1
+    try:
+        from caloric.errors import RuntimeApiError
+
+        if isinstance(error, SystemExit):
+            status = _exit_status(error.code)
+        elif isinstance(error, RuntimeApiError):
+            sys.stderr.write(f"caloric: {error}\n")
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        import atexit
+
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except BaseException:
+        # A stream that is closed, say: there is nobody left to tell.
+        pass
+    finally:
+        _exit(status)
+
+
+def _exit_status(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    sys.stderr.write(f"{code}\n")
+    return 1
 
 
 def trace_id() -> str | None:

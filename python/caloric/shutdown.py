@@ -1,7 +1,7 @@
 """What SIGTERM does where a function has `on_shutdown` hooks (spec extensions-telemetry 3.4, 5.2). Imported only there.
 
-Everything happens in the signal's handler, which does not return: whatever it interrupted is not to go on. But for an
-event loop that serves several invocations at once and is between two of them: the hooks are a task of that.
+Everything happens in the signal's handler, which does not return: whatever it interrupted is not to go on. Only an
+event loop that serves several invocations at once is given a moment to run the hooks itself (`caloric.tasks`).
 """
 
 import _signal  # type: ignore[import-not-found]
@@ -86,17 +86,19 @@ def _on_sigterm(number: int, frame: "Any") -> None:
     if posix.getpid() != _process:
         _in_child(number, frame)
         return
-    if _begun:
-        return
-    _begun = True
-    try:
-        begin_shutdown(BUDGET_MS)
-    except OSError:
-        # No thread could be started that ends the process in time: the platform will.
-        pass
     tasks = sys.modules.get("caloric.tasks")
-    if tasks is not None and tasks.shut_down_on_loop(lambda: _leave(number, frame)):
-        return
+    if _begun:
+        if tasks is None or not tasks.has_missed_shutdown():
+            return
+    else:
+        _begun = True
+        try:
+            begin_shutdown(BUDGET_MS)
+        except OSError:
+            # No thread could be started that ends the process in time: the platform will.
+            pass
+        if tasks is not None and tasks.shut_down_on_loop(lambda: _leave(number, frame)):
+            return
     try:
         lifecycle.run_on_shutdown()
     finally:

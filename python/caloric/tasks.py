@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from _thread import start_new_thread
 from itertools import count as count_from
+from posix import getpid, kill
+from signal import SIGTERM
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from caloric import concurrency
@@ -28,12 +32,14 @@ if TYPE_CHECKING:
     from caloric.error_report import ErrorReport
     from caloric.streaming import ResponseStream
 
-__all__ = ["serve", "shut_down_on_loop"]
+__all__ = ["has_missed_shutdown", "serve", "shut_down_on_loop"]
 
 # An async iterator waits while more of its stream, in bytes, is on its way to the platform.
 _ON_ITS_WAY = 64 * 1024
 # How long answers that are on their way may take when the process ends, in seconds.
 _LAST_ANSWERS_S = 1.0
+# How long the task that runs when SIGTERM comes may keep the loop from running the `on_shutdown` hooks, in seconds.
+_LOOP_IS_FREE_S = 0.1
 
 _tasks: _Tasks | None = None
 
@@ -51,14 +57,31 @@ def serve(client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int)
 
 
 def shut_down_on_loop(leave: Callable[[], object]) -> bool:
-    """Run the `on_shutdown` hooks on the loop, where other tasks go on meanwhile, and then call `leave`.
+    """Have the `on_shutdown` hooks run on the loop, where other tasks go on meanwhile, and `leave` called then. For the
+    handler of SIGTERM, which comes again where a task does not give the loop back soon (`has_missed_shutdown`).
 
-    False, and nothing is done, where a task has been interrupted, which may not give the loop back in time.
+    False, and nothing is done, where no loop runs.
     """
-    if _tasks is None or not _tasks.loop.is_running() or asyncio.current_task(_tasks.loop) is not None:
+    if _tasks is None or not _tasks.loop.is_running():
         return False
     _tasks.loop.call_soon_threadsafe(_tasks.shut_down, leave)
+    # Not with `threading`, whose locks may be held by what the signal interrupted.
+    start_new_thread(_come_again, ())
     return True
+
+
+def has_missed_shutdown() -> bool:
+    """Whether the loop has not got to it. It will not any more."""
+    if _tasks is None or _tasks.shutting_down:
+        return False
+    _tasks.shutting_down = True
+    return True
+
+
+def _come_again() -> None:
+    sleep(_LOOP_IS_FREE_S)
+    if _tasks is not None and not _tasks.shutting_down:
+        kill(getpid(), SIGTERM)
 
 
 class _Tasks:
@@ -75,7 +98,8 @@ class _Tasks:
         self._numbers = count_from()
         self._ending: BaseException | None = None
         self._out_of_time = False
-        self._shutting_down: asyncio.Task[None] | None = None
+        self.shutting_down = False
+        self._last_task: asyncio.Task[None] | None = None
 
     def run(self) -> NoReturn:
         self.loop.add_reader(self._slots.fileno(), self._take)
@@ -86,6 +110,9 @@ class _Tasks:
                 self.loop.run_forever()
         finally:
             self._slots.flush(_LAST_ANSWERS_S)
+        if self._out_of_time:
+            # A thread of one that is stuck would be waited for.
+            concurrency.leave(self._ending)
         raise self._ending
 
     def _take(self) -> None:
@@ -119,7 +146,9 @@ class _Tasks:
             return
         self._ending = error
         self._slots.stop()
-        deadline_ms = max((invocation.deadline_ms for invocation in self._running.values()), default=0)
+        ended_by = asyncio.current_task()
+        others = (invocation for task, invocation in self._running.items() if task is not ended_by)
+        deadline_ms = max((invocation.deadline_ms for invocation in others), default=0)
         self.loop.call_later(max(0.0, deadline_ms / 1000 - time()), self._give_up)
 
     def _give_up(self) -> None:
@@ -167,7 +196,13 @@ class _Tasks:
                     if result is not None:
                         warn_of_result(request_id)
                 elif streams(result):
-                    stream = await self._send(invocation, result)
+                    from caloric.streaming import ResponseStream
+
+                    response = result if isinstance(result, HttpResponse) else None
+                    stream = ResponseStream(
+                        invocation, request_id, invocation.invocation_id, response=response
+                    )
+                    await self._send(stream, result if response is None else response.body, invocation)
                 elif isinstance(result, bytes):
                     body, content_type = result, "application/unknown"
                 else:
@@ -213,18 +248,10 @@ class _Tasks:
                 await _settled(hook(event, context))
         return await _settled(self._handler(event, context))
 
-    async def _send(self, invocation: SlotInvocation, result: Any) -> ResponseStream:
-        """Stream what `result` yields. Raises what it raises, and `caloric.MarshalError`."""
-        from caloric.streaming import ResponseStream, send_async_items
+    async def _send(self, stream: ResponseStream, items: Any, invocation: SlotInvocation) -> None:
+        """Send what `items` yields. Raises what it raises, and `caloric.MarshalError`."""
+        from caloric.streaming import send_async_items
 
-        response = result if isinstance(result, HttpResponse) else None
-        stream = ResponseStream(
-            invocation,
-            invocation.aws_request_id,
-            invocation.invocation_id,
-            response=response,
-        )
-        items: Any = result if response is None else response.body
         if not hasattr(type(items), "__aiter__"):
             items = _one_by_one(items)
 
@@ -233,7 +260,6 @@ class _Tasks:
                 await self._heard(invocation)
 
         await send_async_items(stream, items, room)
-        return stream
 
     async def _heard(self, invocation: SlotInvocation) -> None:
         """Wait until the platform has heard what was said of an invocation so far."""
@@ -245,8 +271,10 @@ class _Tasks:
     # ---- the end of the environment --------------------------------------------------------------------------------
 
     def shut_down(self, leave: Callable[[], object]) -> None:
-        self._slots.stop()
-        self._shutting_down = self.loop.create_task(_shut_down(leave))
+        if not self.shutting_down:
+            self.shutting_down = True
+            self._slots.stop()
+            self._last_task = self.loop.create_task(_shut_down(leave))
 
 
 async def _shut_down(leave: Callable[[], object]) -> None:

@@ -32,13 +32,15 @@ _LOOK_S = 0.02
 
 
 def serve(client: RuntimeClient, handler: Callable[[Any, Any], Any], count: int) -> NoReturn:
-    """Serve up to `count` invocations at once until the process ends.
-
-    Raises `RuntimeApiError` when the Runtime API is gone for all of them. What is no `Exception` (`SystemExit`) from a
-    handler is raised when the other invocations are through.
+    """Serve up to `count` invocations at once until the process ends: when the Runtime API is gone for all of them,
+    when a handler raised what is no `Exception` (`SystemExit`) and the other invocations are through, and by what a
+    signal handler raises.
     """
     concurrency.begin(client)
-    _Threads(client, handler, count).run()
+    try:
+        _Threads(client, handler, count).run()
+    except BaseException as error:
+        concurrency.leave(error)
 
 
 class _Threads:
@@ -67,8 +69,7 @@ class _Threads:
             if error is not None and not (isinstance(error, RuntimeApiError) and self._serving):
                 break
         self._end()
-        # With the traceback that it came with, and nothing of ours below it.
-        raise error.with_traceback(error.__traceback__)
+        raise error
 
     def _end(self) -> None:
         """Take no more invocations, and wait until those that run are through, or their time is up."""
