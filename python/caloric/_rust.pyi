@@ -837,7 +837,7 @@ class ServiceFront:
         region: str = "us-east-1",
         account_id: str = "012345678912",
         concurrency: int = 1000,
-        allowed_hosts: Sequence[str] = (),
+        allowed_hosts: Sequence[str] = ...,
         hot_path: bool = True,
     ) -> Self: ...
     @property
@@ -1163,6 +1163,7 @@ def begin_shutdown(budget_ms: int) -> None:
 def remaining_shutdown_ms() -> int | None:
     """How many milliseconds are left of that, 0 when they are over. None before `begin_shutdown`."""
 
+@final
 class InvocationSlots:
     """Connections to the Runtime API, each with a thread that waits on it without the GIL. See `RuntimeClient.slots`.
 
@@ -1188,6 +1189,7 @@ class InvocationSlots:
     def flush(self, timeout_s: float) -> None:
         """Wait until all that was ordered has been said, so many seconds at most."""
 
+@final
 class SlotInvocation:
     """An invocation that a slot has received, and what is said to the Runtime API about it: orders that are carried out
     in sequence by the slot's thread. None of them waits, but for `send_chunk` in another thread than the event loop's.
@@ -1237,7 +1239,7 @@ class SlotInvocation:
         In another thread than the event loop's it waits while more than 256 KiB are on their way.
         """
 
-    def end_stream(self, error_type: str | None = None, document: str = "") -> None:
+    def end_stream(self, error_type: str | None = None, document: str = ...) -> None:
         """End the stream, as `RuntimeClient.end_stream` does."""
 
     def abandon_stream(self) -> None:
