@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.local.service.load import THREADS, Function, Step, after, found, names
 from tests.local.service.recording import Lambda
 
-KILLS = 20
+KILLS = 15
 LOAD = Path(__file__).with_name("load.py")
 
 
@@ -41,6 +43,7 @@ def run_and_kill(folder: Path, chance: random.Random, seed: int) -> list[tuple[s
     return said
 
 
+@pytest.mark.timeout(300)
 def test_what_was_acknowledged_is_there_after_every_kill(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     seed = random.randrange(1 << 30)

@@ -34,7 +34,7 @@ def store(path: Path) -> Iterator[Store]:
 
 DOCUMENTS = st.dictionaries(
     st.text(max_size=5),
-    st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | st.lists(st.text()),
     max_size=4,
 )
 

@@ -21,12 +21,11 @@ from caloric.local.state.errors import StateError
 from caloric.local.state.packages import Packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from caloric.local.service.service import LambdaService
-    from caloric.local.state.store import Transaction
 
-__all__ = ["Activation", "function_version", "referenced_digests", "running", "weights"]
+__all__ = ["Activation", "function_version", "running", "weights"]
 
 _LOG = logging.getLogger("caloric.local.service")
 
@@ -48,14 +47,18 @@ class Activation:
         service = self._service
         with service.store.read() as transaction:
             versions = transaction.scan("version")
+            layer_versions = transaction.scan("layer_version")
             aliases = transaction.scan("alias")
-            digests = referenced_digests(transaction)
+        digests = _referenced([*versions, *layer_versions])
+        # Nothing runs yet and nothing is added.
         self.packages.collect(digests)
+        service.blobs.collect(lambda: digests)
+        unpacked = self.packages.digests()
         waiting: set[str] = set()
         for (name, version), document in versions:
             runs = running(document)
             if runs is not None:
-                if self._is_unpacked(runs):
+                if unpacked.issuperset(_digests(runs)):
                     service.environments.publish(function_version(service, name, version, runs))
                 else:
                     waiting.add(name)
@@ -66,7 +69,6 @@ class Activation:
         restore_concurrency(service)
         for name in sorted(waiting):
             self.begin(name)
-        self.collect()
 
     def begin(self, name: str) -> None:
         """Make the function's versions ready, as far as they are not; returns at once."""
@@ -104,7 +106,7 @@ class Activation:
             runs = running(document)
             if is_unfinished(document):
                 self._finish(name, version, document)
-            elif runs is not None and not self._is_unpacked(runs):
+            elif runs is not None and not self.packages.digests().issuperset(_digests(runs)):
                 self._restore(name, version, document, runs)
 
     def _finish(self, name: str, version: int, seen: Mapping[str, Any]) -> None:
@@ -158,16 +160,13 @@ class Activation:
             return f"The code or a layer cannot be unpacked: {error}.", "InternalError"
         return None
 
-    def _is_unpacked(self, document: Mapping[str, Any]) -> bool:
-        return all(self.packages.path(digest).is_dir() for digest in _digests(document))
-
     def _collect(self) -> None:
         self._collection_waits = False
         self._service.blobs.collect(self._referenced)
 
     def _referenced(self) -> set[str]:
         with self._service.store.read() as transaction:
-            return referenced_digests(transaction)
+            return _referenced([*transaction.scan("version"), *transaction.scan("layer_version")])
 
 
 def running(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -212,16 +211,17 @@ def weights(alias: Mapping[str, Any]) -> dict[str, float]:
     return {alias["FunctionVersion"]: 1 - sum(additional.values()), **additional}
 
 
-def referenced_digests(transaction: Transaction) -> set[str]:
-    """Return the digests of all zip files that a document refers to."""
-    digests = {document["Digest"] for _, document in transaction.scan("layer_version")}
-    for _, document in transaction.scan("version"):
+def _referenced(documents: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> set[str]:
+    """Return the digests of all zip files that documents of versions and layer versions refer to."""
+    digests: set[str] = set()
+    for _, document in documents:
         digests.update(_digests(document))
         digests.update(_digests(document["Running"]) if "Running" in document else ())
     return digests
 
 
 def _digests(document: Mapping[str, Any]) -> Iterator[str]:
-    yield from document["LayerDigests"]
-    if "Digest" in document["Code"]:
-        yield document["Code"]["Digest"]
+    yield from document.get("LayerDigests", ())
+    digest = document.get("Digest") or document.get("Code", {}).get("Digest")
+    if digest is not None:
+        yield digest

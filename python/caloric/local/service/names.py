@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from caloric.local.service.errors import ServiceError
@@ -109,6 +110,7 @@ class LayerReference:
     version: int
 
 
+@cache
 def partition(region: str) -> str:
     """Return the partition that `region` is in, such as `aws` or `aws-cn`."""
     return next((name for prefix, name in _PARTITIONS.items() if region.startswith(prefix)), "aws")

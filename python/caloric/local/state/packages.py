@@ -41,6 +41,10 @@ class Packages:
         """Return where the folder of this digest is, or would be."""
         return self._folder / digest
 
+    def digests(self) -> set[str]:
+        """Return the digests of what is unpacked."""
+        return {name for name in os.listdir(self._folder) if not name.startswith(_NEW)}
+
     def unpack(self, digest: str) -> Path:
         """Return the folder with what is in the zip file of this digest, and unpack it where that was not done before.
 

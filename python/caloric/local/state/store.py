@@ -6,11 +6,12 @@ documents by nature, looked up by name and listed in the order of their names.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from caloric.local.state.errors import StateError
 from caloric.local.state.migrations import MIGRATIONS, migrate
@@ -118,7 +119,7 @@ class Store:
                     columns = ", ".join(f"{column} NOT NULL" for column in key)
                     connection.execute(
                         f"CREATE TABLE IF NOT EXISTS {table} ({columns}, document TEXT NOT NULL,"
-                        f" PRIMARY KEY ({', '.join(_columns(table))})) WITHOUT ROWID"
+                        f" PRIMARY KEY ({', '.join(_columns(table))}))"
                     )
         except BaseException:
             self.close()
@@ -207,12 +208,12 @@ def _where(table: str, parts: int) -> str:
 
 
 def _dump(document: dict[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return orjson.dumps(document).decode()
 
 
 def _load(text: str) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = orjson.loads(text)
     except ValueError as error:
         raise sqlite3.DatabaseError(f"a document is no JSON: {error}") from None
     return document
