@@ -28,6 +28,7 @@ from caloric.local.service.functions import (
     list_functions,
     update_function_code,
 )
+from caloric.local.service.layers import list_layers, publish_layer_version
 from caloric.local.service.versions import publish_version
 from tests.local.service.recording import Lambda, new, zipped
 from tests.ports import free_port
@@ -336,6 +337,21 @@ def test_code_is_read_from_s3(with_s3: Lambda, s3: tuple[str, Any]) -> None:
     with_s3(update_function_code, FunctionName="orders", **place, **version)
     with_s3.settled()
     assert (task(with_s3) / "app.py").read_text() == "first"
+
+
+def test_a_layer_is_read_from_s3(with_s3: Lambda, s3: tuple[str, Any]) -> None:
+    content = zipped({"python/greeting.py": "TEXT = 'hello'"})
+    s3[1].put_object(Bucket="code", Key="layer.zip", Body=content)
+    place = {"S3Bucket": "code", "S3Key": "layer.zip"}
+    layer = with_s3(publish_layer_version, LayerName="deps", Content=place)
+    assert layer["Content"]["CodeSize"] == len(content)
+    assert with_s3.refused(publish_layer_version, LayerName="deps", Content=place | {"S3Key": "x"}) == (
+        "InvalidParameterValueException",
+        "Error occurred while GetObject. S3 Error Code: NoSuchKey. "
+        "S3 Error Message: The specified key does not exist.",
+    )
+    (listed,) = with_s3(list_layers)["Layers"]
+    assert listed["LatestMatchingVersion"]["Version"] == 1
 
 
 def test_what_s3_does_not_have(with_s3: Lambda, s3: tuple[str, Any]) -> None:
