@@ -74,12 +74,8 @@ def get_account_settings(service: LambdaService, request: Members) -> Members:
     del request
     with service.store.read() as transaction:
         unreserved = account_concurrency(transaction).unreserved
-        functions = len(transaction.scan("function"))
-        size = sum(
-            document.get("CodeSize", 0)
-            for table in ("version", "layer_version")
-            for _, document in transaction.scan(table)
-        )
+        functions = len(transaction.keys("function"))
+        size = sum(transaction.total(table, "CodeSize") for table in ("version", "layer_version"))
     return {
         "AccountLimit": {**_LIMITS, "UnreservedConcurrentExecutions": unreserved},
         "AccountUsage": {"TotalCodeSize": size, "FunctionCount": functions},

@@ -94,6 +94,14 @@ class Transaction:
             f"SELECT {order} FROM {table} WHERE {_where(table, len(prefix))} ORDER BY {order}", prefix
         ).fetchall()
 
+    def total(self, table: str, member: str) -> int:
+        """Return the sum of a number over all documents, without reading them here; who has none counts as 0."""
+        row = self._connection.execute(
+            f"SELECT COALESCE(SUM(json_extract(document, ?)), 0) FROM {table}", (f"$.{member}",)
+        ).fetchone()
+        total: int = row[0]
+        return total
+
 
 class Store:
     """The documents in the file at `path`, which is made where it is not there.
