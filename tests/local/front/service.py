@@ -112,11 +112,14 @@ class Backend:
         answer = {"upload": self._upload, "download": self._download, "hang": self._hang, "late": self._late}
         if name in answer:
             return await answer[name](receive, send)
-        body = b""
+        pieces = []
         while (message := await receive())["type"] == "http.request":
-            body += message.get("body", b"")
+            pieces.append(message.get("body", b""))
             if not message.get("more_body"):
                 break
+        else:
+            return None
+        body = b"".join(pieces)
         request["body"] = body
         headers = [(b"content-type", b"application/json"), (b"x-from", b"the control plane")]
         if name in ("invocations", "response-streaming-invocations") and self.leave(request):
@@ -172,6 +175,7 @@ class Service:
         self.supply = EnvironmentSupply()
         self.pools: list[FunctionPool] = []
         self.made: list[WantedEnvironment] = []
+        self.environments: list[ExecutionEnvironment] = []
         self.refuse: dict[str, tuple[str, str, int]] = {}
         """Functions whose environments cannot be made: message, error type and status."""
         settings: dict[str, Any] = {"port": 0, "region": REGION, "account_id": ACCOUNT, **options}
@@ -201,6 +205,7 @@ class Service:
             variables = function_environment(
                 environment, handler="app.handler", task_root=str(code.folder), user=user
             )
+            self.environments.append(environment)
             command = [sys.executable, "-m", "caloric", "app.handler"]
             supervise(environment, command, variables, cwd=str(code.folder))
             try:

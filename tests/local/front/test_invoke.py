@@ -17,8 +17,6 @@ from botocore.config import Config
 from tests.local.front.service import ACCOUNT, REGION, arn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.local.front.service import Service
 
 ECHO = """
@@ -49,10 +47,10 @@ def stream():
 
 
 @pytest.fixture
-def orders(service: Service) -> Iterator[Service]:
+def orders(service: Service) -> Service:
     """Return a service with a function `orders`."""
     service.publish("orders", service.code(ECHO))
-    yield service
+    return service
 
 
 def test_an_invocation_is_answered_as_the_service_answers_and_python_is_not_asked(orders: Service) -> None:
@@ -134,14 +132,17 @@ def test_a_function_that_fails_is_a_success_of_the_service(orders: Service) -> N
     assert (answer.status, answer.headers["X-Amz-Function-Error"]) == (200, "Unhandled")
     assert (answer.document["errorType"], answer.document["errorMessage"]) == ("ValueError", "boom")
     log = base64.b64decode(answer.headers["X-Amz-Log-Result"]).decode()
-    assert "START RequestId: " in log and "REPORT RequestId: " in log and "Init Duration" in log
+    assert "START RequestId: " in log
+    assert "REPORT RequestId: " in log
+    assert "Init Duration" in log
 
 
 def test_a_log_tail_is_that_of_the_invocation(orders: Service) -> None:
     orders.invoke("orders", "first")
     answer = orders.invoke("orders", "second", X_Amz_Log_Type="Tail")
     log = base64.b64decode(answer.headers["X-Amz-Log-Result"]).decode()
-    assert "seen second" in log and "first" not in log
+    assert "seen second" in log
+    assert "first" not in log
 
 
 def test_an_empty_event_is_an_empty_object(orders: Service) -> None:
