@@ -947,7 +947,12 @@ class RuntimeClient:
         note_context: Callable[[LambdaContext, RuntimeClient], object],
     ) -> None:
         """Several invocations are served at once: keep request id, tenant id and trace id in `ids`, and not in the
-        environment, and call `note_context` with each context. For this client and its siblings.
+        environment, and call `note_context` with each context. For this client and its siblings. Raises `OSError`.
+        """
+
+    def stop(self) -> None:
+        """After `use_context`: let neither this client nor a sibling ask for another invocation, and have `run` raise
+        `caloric.errors.RuntimeApiError` where it waits for one.
         """
 
     @property
@@ -1184,7 +1189,7 @@ class InvocationSlots:
         """
 
     def stop(self) -> None:
-        """Ask for no more invocations. One that was asked for already may still come."""
+        """Ask for no more invocations, and take back what was asked for already, for which it waits up to 100 ms."""
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all that was ordered has been said, so many seconds at most."""

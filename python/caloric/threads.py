@@ -73,16 +73,20 @@ class _Threads:
 
     def _end(self) -> None:
         """Take no more invocations, and wait until those that run are through, or their time is up."""
-        self._ending = True
-        for client in self._clients:
-            # An invocation that was asked for already may still come; it is the thread's last one.
-            client.hand_over()
+        self._stop()
         until_ms = max(self._deadlines(), default=0)
         while self._deadlines() and time() * 1000 < until_ms:
             try:
                 self._serving.discard(self._ended.get(timeout=_LOOK_S)[0])
             except Empty:
                 pass
+
+    def _stop(self) -> None:
+        self._ending = True
+        for client in self._clients:
+            # So that `run` returns when the handler does.
+            client.hand_over()
+        self._clients[0].stop()
 
     def _deadlines(self) -> list[int]:
         """Those of the invocations that run."""
@@ -99,6 +103,8 @@ class _Threads:
         except RuntimeApiError as error:
             self._ended.put((client, error))
         except BaseException as error:
+            # Before the caller has the answer, and comes again.
+            self._stop()
             _answer_last(client, error)
             self._ended.put((client, error))
         else:

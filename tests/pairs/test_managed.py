@@ -1,4 +1,4 @@
-"""Managed Instances: several invocations at once, in worker processes (spec runtime-api 6)."""
+"""Managed Instances: several invocations at once, in worker processes, as tasks and in threads (spec runtime-api 6)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.pairs import managed_rie
 from tests.pairs.function import PAIRS, PATIENCE, Pair
+from tests.runtimes import CALORIC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,19 +34,42 @@ SOURCE = """
         return {"name": name, "pid": os.getpid(), "id": context.aws_request_id}
 """
 
-REFUSALS = [b"Client.InitIncomplete", b"Runtime.Unavailable"]
+# The same as a coroutine. What fails is told by the event.
+ASYNC_SOURCE = """
+    import asyncio, os, pathlib
+    import caloric
+
+    folder = pathlib.Path(__file__).parent
+
+    async def handler(event, context):
+        name = event["name"]
+        (folder / f"{name}.begun").touch()
+        while not (folder / f"{name}.go").exists():
+            await asyncio.sleep(0.002)
+        if event.get("fail"):
+            raise ValueError(context.aws_request_id)
+        if event.get("exit"):
+            raise SystemExit(3)
+        return {"name": name, "pid": os.getpid(), "id": context.aws_request_id, "trace": caloric.trace_id()}
+"""
+
+REFUSALS = [b"Client.InitIncomplete", b"Runtime.Unavailable", b"Runtime.Unknown"]
 
 needs_namespaces = pytest.mark.skipif(
     not managed_rie.can_be_started(),
     reason="AWS's emulator runs Managed Instances as user 993 out of /var/task, which takes root to arrange",
 )
-managed_pairs = pytest.mark.parametrize(
-    "pair",
-    [
-        pytest.param(pair, id=str(pair), marks=needs_namespaces if pair.endpoint == "rie" else ())
-        for pair in PAIRS
-    ],
-)
+
+
+def _with_marks(pairs: list[Pair]) -> pytest.MarkDecorator:
+    marks = {"rie": needs_namespaces}
+    return pytest.mark.parametrize(
+        "pair", [pytest.param(pair, id=str(pair), marks=marks.get(pair.endpoint, ())) for pair in pairs]
+    )
+
+
+managed_pairs = _with_marks(PAIRS)
+our_managed_pairs = _with_marks([pair for pair in PAIRS if pair.runtime in CALORIC])
 
 
 class Call:
@@ -62,7 +86,8 @@ class Call:
         deadline = time.monotonic() + PATIENCE
         while True:
             answer = function.invoke(event)
-            # Where ours lets it wait, AWS's emulator refuses what comes before a worker is free.
+            # Where ours lets it wait, AWS's emulator refuses what comes before a worker is free, or gives it to one
+            # that has hung up.
             if not any(refusal in answer.payload for refusal in REFUSALS) or time.monotonic() > deadline:
                 self._answer.append(answer)
                 return
@@ -159,3 +184,58 @@ def test_a_failed_import_is_reported(pair: Pair, write_function: WriteFunction) 
         assert (
             answer["errorMessage"] == "Unable to import module 'app': No module named 'nowhere_to_be_found'"
         )
+
+
+@our_managed_pairs
+@pytest.mark.parametrize("how", ["task", "thread"])
+def test_invocations_overlap_in_one_process(how: str, pair: Pair, write_function: WriteFunction) -> None:
+    folder = write_function(ASYNC_SOURCE if how == "task" else SOURCE)
+    names = ["a", "b", "c"]
+    with pair.start(folder, "app.handler", max_concurrency=3, CALORIC_CONCURRENCY=how) as function:
+        calls = {name: Call(function, name) for name in names}
+        for name in names:
+            wait_for(folder / f"{name}.begun")
+        answers = []
+        for name in reversed(names):
+            assert not calls[name].is_answered
+            (folder / f"{name}.go").touch()
+            answers.append(calls[name].answer())
+    assert [answer["name"] for answer in answers] == ["c", "b", "a"]
+    assert len({answer["pid"] for answer in answers}) == 1
+    assert len({answer["id"] for answer in answers}) == 3
+    if how == "task" and pair.endpoint == "caloric":
+        # AWS's emulator sends none.
+        assert len({answer["trace"] for answer in answers}) == 3
+
+
+@our_managed_pairs
+def test_what_one_task_does_wrong_leaves_the_others_alone(pair: Pair, write_function: WriteFunction) -> None:
+    folder = write_function(ASYNC_SOURCE)
+    with pair.start(folder, "app.handler", max_concurrency=3) as function:
+        events: dict[str, dict[str, bool]] = {"fails": {"fail": True}, "exits": {"exit": True}, "other": {}}
+        calls = {name: Call(function, name, **event) for name, event in events.items()}
+        for name in events:
+            wait_for(folder / f"{name}.begun")
+        (folder / "fails.go").touch()
+        assert calls["fails"].answer()["errorType"] == "ValueError"
+        (folder / "exits.go").touch()
+        assert calls["exits"].answer()["errorType"] == "Runtime.ExitError"
+        assert not calls["other"].is_answered
+        (folder / "other.go").touch()
+        pid = calls["other"].answer()["pid"]
+        # The process ends then, and another one takes its place.
+        function.wait_for_log(lambda text: "ended with exit status 3; another one starts" in text)
+        (folder / "again.go").touch()
+        again = Call(function, "again").answer()
+        assert again.get("pid", pid) != pid, again
+
+
+@our_managed_pairs
+def test_a_late_answer_of_a_task_is_refused(pair: Pair, write_function: WriteFunction) -> None:
+    folder = write_function(ASYNC_SOURCE)
+    with pair.start(folder, "app.handler", max_concurrency=1, timeout_s=2) as function:
+        late = Call(function, "late")
+        assert late.answer()["errorType"] == "Sandbox.Timedout"
+        (folder / "late.go").touch()
+        (folder / "next.go").touch()
+        assert Call(function, "next").answer()["name"] == "next"

@@ -21,6 +21,7 @@ mod search_path;
 mod service_front;
 mod shutdown;
 mod slots;
+mod stop;
 mod wait;
 mod workers;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use caloric_core::{
     Answer, AnswerKind, Call, Client, Error, Flow, Invocation, Posted, StreamError, StreamHead, TcpConnector,
 };
-use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError};
+use pyo3::exceptions::{PyBaseException, PyException, PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -17,6 +17,7 @@ use crate::environ::ChangingVariable;
 use crate::errors::runtime_api_error;
 use crate::persistence::Persistence;
 use crate::slots::InvocationSlots;
+use crate::stop::Stop;
 use crate::wait::{SignalWait, without_gil};
 use crate::{encode, internal_extension, shutdown};
 
@@ -58,6 +59,7 @@ struct Concurrency {
     ids: Py<PyAny>,
     /// `(context, client)`: by which client an invocation is answered.
     note_context: Py<PyAny>,
+    stop: Stop,
 }
 
 /// What an invocation may take besides the handler.
@@ -161,9 +163,19 @@ impl RuntimeClient {
     /// Keep ids in a `ContextVar` and not in the environment, and tell `note_context(context, client)` of each context:
     /// several invocations are served at once.
     #[pyo3(signature = (ids, note_context))]
-    fn use_context(&self, ids: Py<PyAny>, note_context: Py<PyAny>) {
+    fn use_context(&self, ids: Py<PyAny>, note_context: Py<PyAny>) -> PyResult<()> {
+        let stop = Stop::new().map_err(PyOSError::new_err)?;
         // Only the first call counts, and there is only one.
-        drop(self.shared.concurrency.set(Concurrency { ids, note_context }));
+        drop(self.shared.concurrency.set(Concurrency { ids, note_context, stop }));
+        Ok(())
+    }
+
+    /// After `use_context`: let no client ask for another invocation, and have `run` raise `RuntimeApiError` where it waits
+    /// for one.
+    fn stop(&self) {
+        if let Some(concurrency) = self.shared.concurrency.get() {
+            concurrency.stop.give();
+        }
     }
 
     /// Id of the invocation at hand, or of the last one; None before the first.
@@ -435,6 +447,7 @@ impl RuntimeClient {
                     encoded.shrink_to(KEEP_CAPACITY);
                 }
                 lock(&self.current).deadline_ms = None;
+                wait.stop = self.shared.concurrency.get().map(|concurrency| concurrency.stop.descriptor());
                 persistence.poll(client, failed.take(), wait)
             })?;
             let (request_id, tenant_id) = self.begin_invocation(py, &invocation, trace_id)?;

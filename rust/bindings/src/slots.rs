@@ -5,8 +5,7 @@
 //! orders, in sequence, and none of them makes the loop wait.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -14,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use caloric_core::telemetry_receiver::without_signals;
 use caloric_core::{
-    Answer, AnswerKind, Client, Flow, Interest, Interrupted, Invocation, Poll, StreamError, StreamHead, Tcp,
-    TcpConnector, Wait,
+    Answer, AnswerKind, Client, Error, Flow, Interest, Interrupted, Invocation, Poll, StreamError,
+    StreamHead, Tcp, TcpConnector, Wait,
 };
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -25,9 +24,13 @@ use crate::arguments::{self, Fault};
 use crate::config::Config;
 use crate::persistence::{Pause, Persistence};
 use crate::shutdown::say;
+use crate::stop::{self, Stop};
 
 /// Memory for the stack of a slot's thread, most of which is never touched.
 const STACK: usize = 128 * 1024;
+
+/// How long the slots may take to notice that no more is to be asked for.
+const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// A thread that writes to a stream waits while this much, in bytes, is on its way. The event loop is not to wait, and is
 /// told how much there is.
@@ -61,8 +64,7 @@ struct Hub {
     happened: Mutex<Vec<Happening>>,
     /// An eventfd, readable while something has happened that was not taken.
     wake: OwnedFd,
-    /// Whether a slot whose invocation is over asks for another one.
-    asks: AtomicBool,
+    stop: Stop,
     /// That of the event loop.
     thread: ThreadId,
     persistence: Persistence,
@@ -89,6 +91,8 @@ struct Orders {
     queue: VecDeque<Order>,
     /// One that was taken from the queue is being carried out.
     at_work: bool,
+    /// The slot asks for an invocation, or waits for one.
+    asking: bool,
     /// Bytes of the stream in the queue.
     on_its_way: usize,
     /// The platform wants no more of the stream.
@@ -133,39 +137,27 @@ impl InvocationSlots {
         self.hub.take().into_iter().map(|happening| self.to_python(py, happening)).collect()
     }
 
-    /// Ask for no more. An invocation that was asked for already may still come.
-    fn stop(&self) {
-        self.hub.asks.store(false, Ordering::Relaxed);
+    /// Ask for no more, and take back what was asked for already. Returns when that is done, or has taken too long.
+    fn stop(&self, py: Python<'_>) {
+        self.hub.stop.give();
+        py.detach(|| self.wait_while(LETTING_GO, |orders| orders.asking));
     }
 
     /// Wait until everything that was ordered has been said, `timeout_s` seconds at most.
     #[pyo3(signature = (timeout_s))]
     fn flush(&self, py: Python<'_>, timeout_s: f64) {
-        py.detach(|| {
-            let until = Instant::now() + Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::ZERO);
-            for slot in &self.slots {
-                let left = until.saturating_duration_since(Instant::now());
-                let busy = |orders: &mut Orders| orders.at_work || !orders.queue.is_empty();
-                drop(slot.done.wait_timeout_while(lock(&slot.orders), left, busy));
-            }
-        });
+        let time = Duration::try_from_secs_f64(timeout_s).unwrap_or(Duration::ZERO);
+        py.detach(|| self.wait_while(time, |orders| orders.at_work || !orders.queue.is_empty()));
     }
 }
 
 impl InvocationSlots {
     /// Slots that ask for nothing yet. To be made in the event loop's thread.
     pub fn new(address: &str, user_agent: &str, count: usize) -> PyResult<Self> {
-        // SAFETY: eventfd takes no pointer; the descriptor is ours alone.
-        let wake = unsafe {
-            match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {
-                -1 => return Err(PyOSError::new_err(io::Error::last_os_error())),
-                descriptor => OwnedFd::from_raw_fd(descriptor),
-            }
-        };
         let hub = Hub {
             happened: Mutex::default(),
-            wake,
-            asks: AtomicBool::new(true),
+            wake: stop::event_descriptor().map_err(PyOSError::new_err)?,
+            stop: Stop::new().map_err(PyOSError::new_err)?,
             thread: std::thread::current().id(),
             persistence: Persistence { worker: true, warn: say },
         };
@@ -181,6 +173,15 @@ impl InvocationSlots {
             })
         };
         Ok(Self { hub: Arc::new(hub), slots: (0..count).map(|_| slot()).collect() })
+    }
+
+    /// Wait for so long at most until no slot is so.
+    fn wait_while(&self, time: Duration, is_so: impl Fn(&Orders) -> bool) {
+        let until = Instant::now() + time;
+        for slot in &self.slots {
+            let left = until.saturating_duration_since(Instant::now());
+            drop(slot.done.wait_timeout_while(lock(&slot.orders), left, |orders| is_so(orders)));
+        }
     }
 
     fn to_python<'py>(&self, py: Python<'py>, happening: Happening) -> PyResult<Bound<'py, PyAny>> {
@@ -352,17 +353,13 @@ impl Hub {
         let mut happened = lock(&self.happened);
         happened.push(happening);
         if happened.len() == 1 {
-            let one = 1u64.to_ne_bytes();
-            // SAFETY: eight bytes, as an eventfd takes. It can only fail where it is readable already.
-            unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+            stop::raise(&self.wake);
         }
     }
 
     fn take(&self) -> Vec<Happening> {
         let mut happened = lock(&self.happened);
-        let mut count = [0u8; 8];
-        // SAFETY: eight bytes, as an eventfd gives. It fails where nothing was written, which is fine.
-        unsafe { libc::read(self.wake.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        stop::lower(&self.wake);
         std::mem::take(&mut happened)
     }
 }
@@ -370,14 +367,19 @@ impl Hub {
 impl Slot {
     /// The thread: one invocation after the other, until the Runtime API cannot be asked any more.
     fn serve(self: Arc<Self>, hub: &Hub) {
-        while hub.asks.load(Ordering::Relaxed) {
-            let polled = hub.persistence.poll(&mut lock(&self.client), None, &mut Unsignalled);
+        while !hub.stop.is_given() {
+            lock(&self.orders).asking = true;
+            let wait = &mut Unsignalled { stop: Some(&hub.stop) };
+            let polled = hub.persistence.poll(&mut lock(&self.client), None, wait);
+            lock(&self.orders).asking = false;
+            self.done.notify_all();
             match polled {
                 Ok(invocation) => {
                     let invocation = Arc::new(invocation);
                     hub.tell(Happening::Came(self.clone(), invocation.clone()));
                     self.carry_out(hub, &invocation);
                 }
+                Err(Error::Interrupted) => return,
                 Err(error) => return hub.tell(Happening::Ended(error.to_string())),
             }
         }
@@ -427,6 +429,8 @@ impl Slot {
     fn talk(&self, hub: &Hub, invocation: &Invocation, order: Order) -> bool {
         let client = &mut *lock(&self.client);
         let persistence = hub.persistence;
+        // What is begun to be said is said to its end.
+        let wait = &mut Unsignalled { stop: None };
         let request_id = invocation.request_id.as_str();
         let invocation_id = invocation.invocation_id.as_deref();
         let outcome = match order {
@@ -436,8 +440,8 @@ impl Slot {
                     Kind::Error { error_type, xray_cause } => AnswerKind::Error { error_type, xray_cause },
                 };
                 let answer = Answer { request_id, invocation_id, body: &body, kind };
-                let with_next = then_next && hub.asks.load(Ordering::Relaxed);
-                let outcome = persistence.deliver(client, &answer, with_next, &mut Unsignalled);
+                let with_next = then_next && !hub.stop.is_given();
+                let outcome = persistence.deliver(client, &answer, with_next, wait);
                 tell_failure(request_id, outcome);
                 return then_next;
             }
@@ -447,7 +451,7 @@ impl Slot {
             }
             Order::Chunk(chunk) => {
                 let over = lock(&self.orders).stream_over;
-                let outcome = if over { Ok(Flow::Over) } else { client.send_chunk(&chunk, &mut Unsignalled) };
+                let outcome = if over { Ok(Flow::Over) } else { client.send_chunk(&chunk, wait) };
                 let mut orders = lock(&self.orders);
                 orders.on_its_way -= chunk.len();
                 orders.stream_over |= !matches!(outcome, Ok(Flow::Open));
@@ -456,7 +460,7 @@ impl Slot {
             }
             Order::EndStream(error) => {
                 let error = error.as_ref().map(|(error_type, document)| StreamError { error_type, document });
-                let ended = client.end_stream(error.as_ref(), &mut Unsignalled);
+                let ended = client.end_stream(error.as_ref(), wait);
                 persistence.settle_stream(ended)
             }
             Order::AbandonStream => {
@@ -471,22 +475,32 @@ impl Slot {
 }
 
 /// A slot survives what goes wrong in a conversation: the next one tells whether the Runtime API is gone.
-fn tell_failure(request_id: &str, outcome: Result<(), caloric_core::Error>) {
+fn tell_failure(request_id: &str, outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         say(&format!("the answer to {request_id} is lost: {error}"));
     }
 }
 
 /// The wait of a thread that takes no signal.
-struct Unsignalled;
+struct Unsignalled<'a> {
+    /// Ends the wait, unless what is waited for is there too.
+    stop: Option<&'a Stop>,
+}
 
-impl Wait<Tcp> for Unsignalled {
+impl Wait<Tcp> for Unsignalled<'_> {
     fn wait(&mut self, transport: &Tcp, interest: Interest) -> Result<(), Interrupted> {
-        Poll.wait(transport, interest)
+        let Some(stop) = self.stop else { return Poll.wait(transport, interest) };
+        let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let mut polls =
+            [poll(transport.as_raw_fd(), interest.poll_events()), poll(stop.descriptor(), libc::POLLIN)];
+        // SAFETY: two valid pollfds that outlive the call. Its result does not matter: where it failed, the caller's own
+        // read or write tells why.
+        unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) };
+        if polls[0].revents == 0 && polls[1].revents != 0 { Err(Interrupted) } else { Ok(()) }
     }
 }
 
-impl Pause for Unsignalled {
+impl Pause for Unsignalled<'_> {
     fn pause(&mut self, time: Duration) -> Result<(), Interrupted> {
         std::thread::sleep(time);
         Ok(())

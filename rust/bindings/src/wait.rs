@@ -4,7 +4,7 @@
 //! `/next`, perhaps for hours, it never does; so the wait notices the signal and lets Python run. A blocked `read` would
 //! not do: under `SA_RESTART`, which asyncio sets, the kernel restarts it. `ppoll` always returns.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use caloric_core::{Interest, Interrupted, Wait};
@@ -29,13 +29,15 @@ pub struct SignalWait {
     original: libc::sigset_t,
     /// What a signal handler raised.
     raised: Option<PyErr>,
+    /// A descriptor that ends a wait for the Runtime API when it can be read, unless what is waited for is there too.
+    pub stop: Option<RawFd>,
 }
 
 impl SignalWait {
     /// Run the handlers of signals that have come, then block signals. Raises what a handler raises.
     pub fn begin(py: Python<'_>) -> PyResult<Self> {
         py.check_signals()?;
-        let wait = Self { original: block_signals(), raised: None };
+        let wait = Self { original: block_signals(), raised: None, stop: None };
         // A signal may have come between the two lines above. Its handler runs with signals blocked: rare, harmless.
         py.check_signals()?;
         Ok(wait)
@@ -94,13 +96,19 @@ impl Drop for SignalWait {
 
 impl<T: AsRawFd> Wait<T> for SignalWait {
     fn wait(&mut self, transport: &T, interest: Interest) -> Result<(), Interrupted> {
-        let mut poll = libc::pollfd { fd: transport.as_raw_fd(), events: interest.poll_events(), revents: 0 };
+        let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        // A negative descriptor is left out.
+        let mut polls = [
+            poll(transport.as_raw_fd(), interest.poll_events()),
+            poll(self.stop.unwrap_or(-1), libc::POLLIN),
+        ];
         loop {
-            // SAFETY: one valid pollfd, a constant timeout and a signal mask, all of which outlive the call.
-            let ready =
-                unsafe { libc::ppoll(&raw mut poll, 1, &raw const LONGEST_POLL, &raw const self.original) };
+            // SAFETY: two pollfds, a constant timeout and a signal mask, all of which outlive the call.
+            let ready = unsafe {
+                libc::ppoll(polls.as_mut_ptr(), 2, &raw const LONGEST_POLL, &raw const self.original)
+            };
             if ready > 0 {
-                return Ok(());
+                return if polls[0].revents == 0 { Err(Interrupted) } else { Ok(()) };
             }
             let interrupted =
                 ready < 0 && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
