@@ -136,7 +136,15 @@ class _Tasks:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        invocation = self._running.pop(task)
+        if task.cancelled():
+            # Before it began, by user code that cancels whatever there is.
+            report = report_exception(CancelledError("the handler was cancelled"), invocation.aws_request_id)
+            invocation.post_error(report.body, report.error_type, report.xray_cause, then_next=True)
+        else:
+            error = task.exception()
+            if error is not None:
+                self._end(error)
         if self._ending is not None and not self._running:
             self.loop.stop()
 
@@ -148,8 +156,11 @@ class _Tasks:
         self._slots.stop()
         ended_by = asyncio.current_task()
         others = (invocation for task, invocation in self._running.items() if task is not ended_by)
-        deadline_ms = max((invocation.deadline_ms for invocation in others), default=0)
-        self.loop.call_later(max(0.0, deadline_ms / 1000 - time()), self._give_up)
+        deadlines_ms = [invocation.deadline_ms for invocation in others]
+        if deadlines_ms:
+            self.loop.call_later(max(0.0, max(deadlines_ms) / 1000 - time()), self._give_up)
+        elif not self._running:
+            self.loop.stop()
 
     def _give_up(self) -> None:
         self._out_of_time = True
@@ -161,8 +172,12 @@ class _Tasks:
         try:
             await self._answer(invocation)
         except asyncio.CancelledError:
-            # By user code that cancels whatever runs. The answer is on its way.
+            # By user code that cancels whatever there is. The answer is on its way.
             pass
+        except BaseException as error:
+            # Of what is done after the response, or our own. Not for the loop, which would leave the others where they
+            # are.
+            self._end(error)
         finally:
             invocation.next()
         shutdown = sys.modules.get("caloric.shutdown")

@@ -103,6 +103,33 @@ async def _exit(event: dict[str, Any], context: Any) -> Any:
     sys.exit(3)
 
 
+async def _exit_after(event: dict[str, Any], context: Any) -> Any:
+    context.after_response(sys.exit, 5)
+    return "answered"
+
+
+async def _cancel_all(event: dict[str, Any], context: Any) -> Any:
+    # The next one has come and has not begun while the loop stands still.
+    (FOLDER / "blocking").touch()
+    while not (FOLDER / "unblock").exists():
+        time.sleep(0.002)
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    for turns in range(3):
+        asyncio.get_running_loop().call_soon(_after_turns, turns, cancel)
+    await asyncio.sleep(10)
+
+
+def _after_turns(turns: int, function: Any) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(_after_turns, turns - 1, function)
+    else:
+        function()
+
+
 async def _crash(event: dict[str, Any], context: Any) -> Any:
     os._exit(4)
 
@@ -174,6 +201,8 @@ BEHAVIOURS: dict[str, Any] = {
     "cancel": _cancel,
     "unmarshallable": _unmarshallable,
     "exit": _exit,
+    "exit after": _exit_after,
+    "cancel all": _cancel_all,
     "crash": _crash,
     "stop the loop": _stop_the_loop,
     "http": _http,

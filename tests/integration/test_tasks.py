@@ -130,6 +130,30 @@ def test_a_task_that_exits_takes_no_other_one_along(way: str) -> None:
 
 
 @our_ways
+def test_an_exit_after_the_response_takes_no_other_one_along(way: str) -> None:
+    with managed(way, BEHAVE, 2) as function:
+        waiting(function, "other")
+        assert function.invoke({"do": "exit after"}) == "answered"
+        pid = let_go(function, "other")["pid"]
+        function.wait(lambda: f"worker {pid} ended with exit status 5" in function.stderr)
+
+
+@our_ways
+def test_who_cancels_all_tasks_loses_no_slot(way: str) -> None:
+    with managed(way, BEHAVE, 4) as function:
+        waiting(function, "runs")
+        function.submit("cancels", {"do": "cancel all"})
+        function.wait_for_file("blocking")
+        function.submit("comes", {"do": "wait"})
+        (function.folder / "unblock").touch()
+        for name in ("cancels", "runs"):
+            assert function.answer(name)["errorType"] == "CancelledError"
+        # Before it began, while it ran, or not at all: that is a matter of when it came.
+        assert let_go(function, "comes").get("errorType") in ("CancelledError", None)
+        assert len({answer["pid"] for answer in (function.invoke() for _ in range(8))}) == 1
+
+
+@our_ways
 def test_an_exit_waits_for_nobody_whose_time_is_up(way: str) -> None:
     with managed(way, BEHAVE, 2) as function:
         before = function.invoke()["pid"]

@@ -318,9 +318,9 @@ impl SlotInvocation {
     }
 
     /// End the stream, badly if there is an `error_type`. That it was not accepted is told on stderr.
-    #[pyo3(signature = (error_type=None, document=String::new()))]
-    fn end_stream(&self, error_type: Option<String>, document: String) {
-        self.order(Order::EndStream(error_type.map(|error_type| (error_type, document))));
+    #[pyo3(signature = (error_type=None, document=""))]
+    fn end_stream(&self, error_type: Option<String>, document: &str) {
+        self.order(Order::EndStream(error_type.map(|error_type| (error_type, document.to_owned()))));
     }
 
     /// Break the stream off.
