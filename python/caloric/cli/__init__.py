@@ -14,6 +14,7 @@ _COMMANDS = {
     "invoke": "run a handler once, or a few times, and print its result",
     "emulate": "serve a runtime over HTTP, as AWS's runtime interface emulator does",
     "run": "be the runtime: what a container image or a layer starts",
+    "local": "Lambda on this machine, behind AWS's own API: start, deploy, invoke, logs, status, stop",
 }
 
 

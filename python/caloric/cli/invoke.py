@@ -9,6 +9,7 @@ import os
 import sys
 
 from caloric.cli import UserMistake
+from caloric.cli.event import check_json, read_event
 from caloric.cli.function import Function
 from caloric.cli.options import (
     FAST_WAY_IN,
@@ -116,9 +117,9 @@ def main(argv: Sequence[str]) -> int:
             "--stream prints one response as it comes: it does not go with --json, --concurrency and "
             "--max-concurrency"
         )
-    event = _read_event(options.event)
+    event = read_event(options.event)
     if options.client_context is not None:
-        _check_json(options.client_context.encode(), "the client context")
+        check_json(options.client_context.encode(), "the client context")
     layers = merged_layers(options)
     extensions = external_extensions(options, layers)
     function = _function(options, layers, extensions, argv)
@@ -285,35 +286,6 @@ def _say(message: str) -> None:
 
 
 _DEBUGGER = "caloric.local.debugger.set_trace"
-
-
-def _read_event(source: str) -> bytes:
-    """Return the event's bytes. Raises `UserMistake` when there are none, or they are no JSON."""
-    if source == "-":
-        event, name = sys.stdin.buffer.read(), "the event on standard input"
-    elif source.startswith("@"):
-        name = f"the event in {source[1:]}"
-        try:
-            with open(source[1:], "rb") as file:
-                event = file.read()
-        except OSError as error:
-            raise UserMistake(f"the event file {source[1:]!r} cannot be read: {error.strerror}") from None
-    else:
-        event, name = source.encode(errors="surrogateescape"), "the event"
-    _check_json(event, name)
-    return event
-
-
-def _check_json(text: bytes, name: str) -> None:
-    from caloric._rust import decode_json
-
-    try:
-        decode_json(text)
-    except ValueError as error:
-        line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
-        reason = getattr(error, "msg", error)
-        where = "" if line is None else f" at line {line}, column {column}"
-        raise UserMistake(f"{name} is not JSON: {reason}{where}") from None
 
 
 def _print(result: InvokeResult, *, as_json: bool, extended: bool) -> None:
