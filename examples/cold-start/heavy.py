@@ -5,6 +5,7 @@ import email
 import http.client
 import multiprocessing
 import sqlite3
+import time
 import unittest.mock
 import xml.dom.minidom
 
@@ -14,4 +15,6 @@ SQUARES = {number: number * number for number in range(300_000)}
 
 def handler(event, context):
     number = event.get("number", 12)
+    # As a function does that asks another service.
+    time.sleep(event.get("wait", 0))
     return {"square": SQUARES[number], "libraries": len(LIBRARIES)}

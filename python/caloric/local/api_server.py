@@ -77,7 +77,7 @@ class ApiServer:
 
         config = uvicorn.Config(
             self._make_application(),
-            lifespan="off",
+            lifespan="on",
             ws="none",
             loop="asyncio",
             log_config=None,

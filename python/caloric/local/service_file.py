@@ -15,10 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["DEFAULT_FOLDER", "Layout", "ServiceFile"]
+__all__ = ["DEFAULT_FOLDER", "DEFAULT_PORT", "Layout", "ServiceFile"]
 
 DEFAULT_FOLDER = ".caloric"
 """The data directory where none is named, in the current folder."""
+
+
+DEFAULT_PORT = 9001
+"""Where the service listens unless it is told otherwise."""
 
 
 class Layout:

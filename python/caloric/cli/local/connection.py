@@ -9,7 +9,7 @@ import socket
 
 from caloric.cli import UserMistake
 from caloric.cli.options import whole_number
-from caloric.local.service_file import DEFAULT_FOLDER, Layout, ServiceFile
+from caloric.local.service_file import DEFAULT_FOLDER, DEFAULT_PORT, Layout, ServiceFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-DEFAULT_PORT = 9001
-"""Where the service listens unless it is told otherwise."""
 
 _CANNOT_CONNECT = (ConnectionRefusedError, ConnectionResetError, socket.gaierror, socket.timeout)
 
@@ -59,7 +57,7 @@ class Connection:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.host, self.port, self._looked = _find(options)
+        self.host, self.port, self._looked, self._service = _find(options)
 
     @property
     def url(self) -> str:
@@ -79,16 +77,28 @@ class Connection:
 
         Raises `NotRunningError` where nobody answers, `ConnectionError` for who breaks off.
         """
+        signed = self._signed(method, path, body, dict(headers or {}))
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
             connection.connect()
         except (OSError, *_CANNOT_CONNECT):
             raise NotRunningError(_not_running(self._looked)) from None
         try:
-            connection.request(method, path, body, dict(headers or {}))
+            connection.request(method, path, body, signed)
             return connection.getresponse()
         except http.client.BadStatusLine:
             raise UserMistake(f"what answers at {self.url} is not the local Lambda") from None
+
+    def _signed(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers with what a service that was started with `--require-auth` asks for."""
+        token = self._service.get("token")
+        if not token:
+            return headers
+        if path.startswith("/_caloric/"):
+            return {**headers, "Authorization": f"Bearer {token}"}
+        from caloric.cli.local.signature import signed
+
+        return signed(method, f"{self.url}{path}", body or b"", headers, self._service["region"])
 
     def call(
         self, method: str, path: str, document: object = None, *, timeout_s: float | None = None
@@ -130,21 +140,22 @@ def function_path(name: str, rest: str = "", api: str = "2015-03-31") -> str:
     return f"/{api}/functions/{quote(name, safe='')}{rest}"
 
 
-def _find(options: argparse.Namespace) -> tuple[str, int, str]:
-    """Return host, port, and what to say of where that was looked for."""
+def _find(options: argparse.Namespace) -> tuple[str, int, str, dict[str, Any]]:
+    """Return host, port, what to say of where that was looked for, and what the service has announced."""
     if options.port is not None:
-        return "127.0.0.1", options.port, f"nothing listens on port {options.port}"
+        return "127.0.0.1", options.port, f"nothing listens on port {options.port}", {}
     directory = Layout(options.data or DEFAULT_FOLDER)
     service = ServiceFile(directory).running()
     if service is not None:
         host, _, port = str(service["url"]).removeprefix("http://").rpartition(":")
-        return host.strip("[]"), int(port), f"{service['url']} does not answer"
+        return host.strip("[]"), int(port), f"{service['url']} does not answer", service
     if options.data is not None:
         raise NotRunningError(_not_running(f"none runs on {os.fspath(directory.folder)!r}"))
     return (
         "127.0.0.1",
         DEFAULT_PORT,
         f"none runs on {os.fspath(directory.folder)!r}, and nothing listens on port {DEFAULT_PORT}",
+        {},
     )
 
 

@@ -159,7 +159,8 @@ def _configuration(options: Namespace) -> dict[str, Any]:
 
 def _code(path: Path) -> dict[str, Any]:
     if path.is_dir():
-        return folder_code(path)
+        # The bucket that is none (`caloric.local.service.code`): the folder is served in place.
+        return {"S3Bucket": "hot-reload", "S3Key": str(path)}
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -6,15 +6,16 @@ import os
 import sys
 
 from caloric.cli import UserMistake
-from caloric.cli.local.connection import DEFAULT_PORT
 from caloric.cli.options import Parser, account_id, region, whole_number
-from caloric.local.service_file import DEFAULT_FOLDER
+from caloric.local.service_file import DEFAULT_FOLDER, DEFAULT_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
     from typing import Any
+
+    from caloric.local.local_lambda import LocalLambda
 
 _EPILOG = """\
 Functions, versions, layers and everything configured are kept in the data directory, and are there again at the next
@@ -164,3 +165,23 @@ def _say(text: str) -> None:
     except OSError:
         # The terminal was closed, or whoever read has gone: that is no reason to stop serving.
         pass
+
+
+def _banner(service: LocalLambda) -> str:
+    """Return what the user has to know: where it listens, how to get there, and what is not as on AWS."""
+    settings = service.settings
+    enforced = ", ".join(limit.name for limit in service.limits if limit.enforced)
+    lines = [
+        f"listening on {service.url} ({settings.region}, account {settings.account})",
+        f"data in {service.layout.folder}",
+        "",
+        f'  boto3.client("lambda", endpoint_url="{service.url}", region_name="{settings.region}")',
+        f"  export AWS_ENDPOINT_URL_LAMBDA={service.url}    # for the aws CLI",
+        "  caloric local deploy FOLDER                 # from another terminal",
+        "",
+        f"limits that the {service.sandbox.name} sandbox enforces: {enforced}",
+        "and those it cannot:",
+        *(f"  {limit.name}: {limit.how}" for limit in service.limits if not limit.enforced),
+        "",
+    ]
+    return "\n".join(lines) + "\n"

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         _print_table(["function", "version", *_NUMBERS], rows)
     for function in status["functions"]:
         if function["lastFailure"]:
-            sys.stdout.write(f"{function['name']} ({function['version']}): {function['lastFailure']}\n")
+            sys.stdout.write(f"{function['function']} ({function['version']}): {function['lastFailure']}\n")
     if not rows:
         sys.stdout.write("no functions yet: caloric local deploy FOLDER makes one\n")
     return 0
@@ -70,7 +70,7 @@ def _row(function: dict[str, Any]) -> list[str]:
         *(environments[name] for name in ("init", "busy", "idle", "frozen")),
         *(function[name] for name in ("coldStarts", "warmStarts", "throttled", "memoryMB")),
     ]
-    return [function["name"], function["version"], *map(str, numbers)]
+    return [function["function"], function["version"], *map(str, numbers)]
 
 
 def _print_table(titles: list[str], rows: list[list[str]]) -> None:

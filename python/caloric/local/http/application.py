@@ -168,8 +168,11 @@ class _Api:
             match.operation, match.path_members, received.query, received.headers, received.body
         )
         validation.validate(match.operation, members)
-        CALL.set(Call(request_id, received.headers.get("x-amzn-trace-id"), access_key))
-        return messages.write(match.operation, operation(self._service, members))
+        call = Call(request_id, received.headers.get("x-amzn-trace-id"), access_key)
+        CALL.set(call)
+        answer = messages.write(match.operation, operation(self._service, members))
+        answer.headers.update(call.answer_headers)
+        return answer
 
 
 def _raw_path(scope: Scope) -> str:

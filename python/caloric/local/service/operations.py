@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Call:
     """The request's `X-Amzn-Trace-Id`."""
     access_key: str | None = None
     """The access key that the request was signed with; known only where signatures are verified."""
+    answer_headers: dict[str, str] = field(default_factory=dict, compare=False)
+    """Headers that the operation adds to its answer, besides those of its members."""
 
 
 CALL: ContextVar[Call] = ContextVar("CALL")
