@@ -307,11 +307,14 @@ def test_what_is_code(tmp_path: Path) -> None:
     root = tmp_path / ".venv" / "node_modules"
     (root / "mine").mkdir(parents=True)
     (root / "mine" / "pyvenv.cfg").touch()
+    (root / "data").mkdir()
+    (root / "data" / "state.db").touch()
     code = ["app.py", "page.html", "a/b/data.json", "lib/native.so", "venv.py", ".env"]
     others = [
         *("__pycache__/app.cpython-312.pyc", "a/__pycache__/x", "app.pyc", ".git/HEAD", ".venv/x.py"),
         *("mine", "mine/lib/x.py", "app.py~", ".app.py.swp", ".app.py.swx", "4913", ".#app.py", "#app.py#"),
         *("app.py.tmp", ".pytest_cache/v", "a/.mypy_cache/x", "app.py___jb_tmp___"),
+        "data/logs/stream.log",
     ]
     assert [path for path in code if not is_code(str(root / path), str(root))] == []
     assert [path for path in others if is_code(str(root / path), str(root))] == []

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from watchfiles import Change, DefaultFilter, watch
 
+from caloric.local.state import STATE_FILE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -29,6 +31,10 @@ _LONGEST_BURST = 2.0
 _START_LIMIT = 30.0
 # Nanoseconds: files' times are those of a clock that ticks every few milliseconds, and are behind by as much.
 _CLOCK_TICK_NS = 20_000_000
+
+# A folder that holds one of them is a virtual environment, or a data directory of the local Lambda, whose logs grow
+# with every invocation of the function beside it.
+_NOT_CODE = ("pyvenv.cfg", STATE_FILE)
 
 _not_ignored = DefaultFilter(
     ignore_dirs=(*DefaultFilter.ignore_dirs, ".ruff_cache", ".nox", ".vscode", ".aws-sam"),
@@ -48,7 +54,8 @@ _not_ignored = DefaultFilter(
 def is_code(path: str, root: str) -> bool:
     """Whether a change of `path`, which lies below `root`, may change what the function does.
 
-    Bytecode, version control, tools' caches, virtual environments and editors' temporary files do not.
+    Bytecode, version control, tools' caches, virtual environments, the local Lambda's data and editors' temporary files
+    do not.
     """
     relative = os.path.relpath(path, root)
     # The kind of change is not looked at.
@@ -57,7 +64,7 @@ def is_code(path: str, root: str) -> bool:
     folder = root
     for name in relative.split(os.sep):
         folder = os.path.join(folder, name)
-        if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
+        if any(os.path.exists(os.path.join(folder, mark)) for mark in _NOT_CODE):
             return False
     return True
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from caloric._rust import InvokeResult
     from caloric.local.environments.interface import FunctionVersion
     from caloric.local.service.operations import Operation
 
@@ -72,6 +73,16 @@ class RecordingEnvironments:
 
     def provisioned(self, function_name: str, qualifier: str) -> ProvisionedEnvironments:
         return self.progress.get((function_name, qualifier), ProvisionedEnvironments())
+
+    def submit(
+        self,
+        function_name: str,
+        qualifier: str | None,
+        event: bytes,
+        callback: Callable[[InvokeResult], object],
+        **_: str | None,
+    ) -> str | None:
+        raise AssertionError("nothing runs here")
 
 
 class Lambda:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from caloric._rust import InvokeResult
 
 __all__ = ["Environments", "FunctionVersion", "NotPublishedError", "ProvisionedEnvironments"]
 
@@ -84,3 +86,25 @@ class Environments(Protocol):
 
     def provisioned(self, function_name: str, qualifier: str) -> ProvisionedEnvironments:
         """Return how far the environments are that `provision` asked for; none where it did not."""
+
+    def submit(
+        self,
+        function_name: str,
+        qualifier: str | None,
+        event: bytes,
+        callback: Callable[[InvokeResult], object],
+        *,
+        request_id: str | None = None,
+        client_context: str | None = None,
+        trace_id: str | None = None,
+        tenant_id: str | None = None,
+    ) -> str | None:
+        """Run one invocation of this version or alias, `$LATEST` where `qualifier` is `None`.
+
+        `callback` is called when it is finished, on a thread that must not be held up. Where it is not taken for want
+        of concurrency, the `Reason` of AWS's `TooManyRequestsException` is returned, and nothing is called.
+
+        Raises `NotPublishedError`, and `ValueError` for a value that cannot be sent, a missing tenant id, or one that
+        the function has no use for.
+        """
+        ...

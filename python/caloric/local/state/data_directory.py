@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from caloric.local.state import STATE_FILE
 from caloric.local.state.blobs import Blobs
 from caloric.local.state.errors import StateError
 from caloric.local.state.lock import DirectoryLock
@@ -37,7 +38,7 @@ class DataDirectory:
             raise StateError(f"{folder} cannot be used: {error.strerror}") from None
         self._lock = DirectoryLock(folder)
         try:
-            self.store = Store(folder / "state.db")
+            self.store = Store(folder / STATE_FILE)
             self.blobs = Blobs(folder / "blobs")
         except OSError as error:
             self.close()
