@@ -159,7 +159,7 @@ def test_replacing_under_load_loses_nothing(service: Service) -> None:
     for caller in callers:
         caller.join(PATIENCE)
     assert wrong == []
-    assert min(served.values()) > 20
+    assert min(served.values()) > 0
     assert all(old.wait_until_ended(PATIENCE) for old in service.pools[:-1])
 
 
