@@ -512,6 +512,19 @@ def test_a_failed_update_leaves_what_runs(aws: Lambda, monkeypatch: pytest.Monke
     assert (function.timeout_s, function.memory_mb) == (6, 256)
 
 
+def test_environments_that_fail_leave_nothing_pending(aws: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(function: object) -> None:
+        raise RuntimeError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(aws.environments, "publish", publish)
+        failed = aws.created()
+    assert (failed["State"], failed["StateReasonCode"]) == ("Failed", "InternalError")
+    assert "no room" in failed["StateReason"]
+    aws(update_function_configuration, FunctionName="orders", Timeout=6)
+    assert aws.settled()["State"] == "Active"
+
+
 # ---- deletion --------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,15 @@ sys.stdin.read()
 """
 
 
+def test_only_the_owner_reads_environment_variables_and_code(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "data") as directory:
+        with directory.store.write() as transaction:
+            transaction.put("function", "a", document={})
+        for name in ("state.db", "state.db-wal", "state.db-shm"):
+            assert (directory.folder / name).stat().st_mode & 0o777 == 0o600
+        assert directory.blobs.folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_second_service_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with DataDirectory(folder):

@@ -119,6 +119,8 @@ class Activation:
             if document is None or document["Change"] != seen["Change"] or not is_unfinished(document):
                 return
             if problem is None:
+                problem = self._publish(name, version, document)
+            if problem is None:
                 document.pop("Running", None)
                 succeed(document)
                 if version and document["SnapStart"]["ApplyOn"] != "None":
@@ -126,8 +128,6 @@ class Activation:
             else:
                 fail(document, *problem)
             transaction.put("version", name, version, document=document)
-            if problem is None:
-                service.environments.publish(function_version(service, name, version, document))
 
     def _restore(self, name: str, version: int, seen: Mapping[str, Any], runs: Mapping[str, Any]) -> None:
         """Unpack again what was, and is gone."""
@@ -138,11 +138,22 @@ class Activation:
             if document is None or document["Change"] != seen["Change"]:
                 return
             if problem is None:
-                service.environments.publish(function_version(service, name, version, runs))
-            else:
+                problem = self._publish(name, version, runs)
+            if problem is not None:
                 _LOG.error("%s cannot be run: %s", function_arn(service, name), problem[0])
                 fail(document, *problem)
                 transaction.put("version", name, version, document=document)
+
+    def _publish(self, name: str, version: int, document: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Let the version be invoked; return the reason and its code where that failed."""
+        service = self._service
+        try:
+            service.environments.publish(function_version(service, name, version, document))
+        except Exception as error:
+            # A fault of ours, which leaves one function unusable and not pending for ever.
+            _LOG.exception("%s cannot be published", function_arn(service, name))
+            return f"The function cannot be published: {error}", "InternalError"
+        return None
 
     def _prepare(self, document: Mapping[str, Any]) -> tuple[str, str] | None:
         """Unpack what is not; return the reason and its code where the version cannot be run."""

@@ -24,7 +24,7 @@ class Blobs:
     """Files in `folder`, each named by the SHA-256 of its content in hexadecimal digits. Safe for threads."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._lock = threading.Lock()
         self._used: Counter[str] = Counter()

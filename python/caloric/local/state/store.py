@@ -6,6 +6,7 @@ documents by nature, looked up by name and listed in the order of their names.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
@@ -119,6 +120,9 @@ class Store:
         """Connections that no transaction uses. Two threads never use one at once."""
         self._closed = False
         self._writing = threading.Lock()
+        # It has the functions' environment variables. SQLite gives the files beside it the same permissions.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             with self.write() as transaction:
                 connection = transaction._connection
