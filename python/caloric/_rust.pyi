@@ -778,10 +778,10 @@ class FunctionPool:
 
         `init` (environments that are starting or initialising), `busy` and `idle`, which together are all environments;
         `frozen`, those of the idle ones whose processes are stopped; `provisioned`, those of all that are for
-        provisioned concurrency, and `provisioned_ready`, those of them that have initialised; `waiting`, invocations
-        without an environment; `cold_starts` and `warm_starts`, invocations that were or were not their environment's
-        first (a provisioned environment's first is warm); `throttled`, invocations refused for the sake of concurrency;
-        `failures`, requests that were given up.
+        provisioned concurrency, and of them `provisioned_ready`, those that have initialised, and `provisioned_failed`,
+        those whose last init failed; `waiting`, invocations without an environment; `cold_starts` and `warm_starts`,
+        invocations that were or were not their environment's first (a provisioned environment's first is warm);
+        `throttled`, invocations refused for the sake of concurrency; `failures`, requests that were given up.
         """
 
     @property

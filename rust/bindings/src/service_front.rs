@@ -321,6 +321,7 @@ impl FunctionPool {
             ("frozen", counts.frozen as u64),
             ("provisioned", counts.provisioned as u64),
             ("provisioned_ready", counts.provisioned_ready as u64),
+            ("provisioned_failed", counts.provisioned_failed as u64),
             ("waiting", counts.waiting as u64),
             ("cold_starts", counts.cold_starts),
             ("warm_starts", counts.warm_starts),

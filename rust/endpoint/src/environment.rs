@@ -167,6 +167,8 @@ impl Default for EnvironmentConfig {
 pub struct Activity {
     /// They are still to be started, or initialise.
     pub initialising: bool,
+    /// Their last init failed. The next invocation has it run again.
+    pub init_failed: bool,
     /// They stand still.
     pub frozen: bool,
 }

@@ -55,6 +55,8 @@ pub struct Lifecycle {
     init_phase_over: bool,
     /// When the Init phase began that failed and that no invocation has reported yet.
     failed_init: Option<Instant>,
+    /// The last init failed, within an invocation or ahead of it.
+    init_failed: bool,
     /// The line about a failed init or restore, written when all that the process printed is.
     init_report: Option<String>,
     queue: VecDeque<Invocation>,
@@ -87,6 +89,7 @@ impl Lifecycle {
             init_failure: None,
             init_phase_over: false,
             failed_init: None,
+            init_failed: false,
             init_report: None,
             queue: VecDeque::new(),
             current: None,
@@ -147,6 +150,7 @@ impl Lifecycle {
         Activity {
             initialising: self.init.is_some()
                 || matches!(self.state, RuntimeState::Started | RuntimeState::InitError),
+            init_failed: self.init_failed,
             frozen: self.sandbox.stands_still(),
         }
     }

@@ -79,7 +79,8 @@ pub struct Managed {
 impl Managed {
     /// See [`crate::lifecycle::Lifecycle::activity`].
     pub fn activity(&self) -> Activity {
-        Activity { initialising: self.phase != Phase::Serving, frozen: false }
+        // One whose init fails is replaced.
+        Activity { initialising: self.phase != Phase::Serving, init_failed: false, frozen: false }
     }
 
     /// An environment with `slots` slots, which wants its process at once: Managed Instances are started ahead of

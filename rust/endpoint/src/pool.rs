@@ -147,6 +147,8 @@ pub struct PoolCounts {
     pub provisioned: usize,
     /// Those of them that have initialised.
     pub provisioned_ready: usize,
+    /// Those of them whose last init failed.
+    pub provisioned_failed: usize,
     /// Invocations without an environment.
     pub waiting: usize,
     /// Invocations that were the first of their environment.
@@ -470,6 +472,7 @@ impl Pool {
             let activity = environment.activity();
             counts.provisioned += usize::from(provisioned);
             counts.provisioned_ready += usize::from(provisioned && !activity.initialising);
+            counts.provisioned_failed += usize::from(provisioned && activity.init_failed);
             match (activity.initialising, idle) {
                 (true, _) => counts.init += 1,
                 (false, true) => {

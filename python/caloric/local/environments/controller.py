@@ -31,6 +31,9 @@ __all__ = ["IDLE_S", "LocalEnvironments"]
 IDLE_S = 600.0
 """An environment that nobody has used for so long ends. AWS's time is not documented (spec lambda-service 7.2)."""
 
+INIT_FAILURE = "FUNCTION_ERROR_INIT_FAILURE"
+"""AWS's reason why provisioned concurrency is not ready (spec lambda-service 7.4)."""
+
 _SUPPLIERS = 4
 """So many environments are made at the same time: merging layers takes its time, and others are not to wait for it."""
 
@@ -194,6 +197,8 @@ class LocalEnvironments:
             available += min(share, counts["provisioned_ready"])
             if counts["provisioned"] < share:
                 failure = failure or pool.last_failure
+            elif counts["provisioned_failed"]:
+                failure = failure or INIT_FAILURE
         return ProvisionedEnvironments(allocated, available, failure)
 
     def keep(self, function_name: str, version: str, environments: int) -> None:

@@ -173,6 +173,7 @@ impl Lifecycle {
     /// benchmark) has no init to report.
     pub(super) fn end_init(&mut self, now: Instant) {
         let init = self.init.take();
+        self.init_failed = false;
         let phase = init.as_ref().map_or(InitPhase::Init, |init| init.phase);
         let ended = init.map(|init| FreshInit::of(&init, now));
         self.sandbox.end_init(phase, ended.map(|ended| ended.init), now);

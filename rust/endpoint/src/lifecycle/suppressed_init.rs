@@ -44,6 +44,7 @@ impl Lifecycle {
     /// Init failed. In the Init phase that is no invocation's error yet: the first one will try again.
     pub(super) fn fail_init(&mut self, failure: InitFailure, now: Instant) {
         let init = self.init.take();
+        self.init_failed = true;
         let phase = self.report_failed_init(init.as_ref(), failure.status, &failure.error_type, now);
         if phase == InitPhase::Invoke {
             self.fail_with_init(&failure, now);
