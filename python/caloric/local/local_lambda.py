@@ -18,7 +18,6 @@ from caloric.local.environments.maker import EnvironmentMaker
 from caloric.local.environments.runtimes import Runtimes
 from caloric.local.environments.variables import CredentialsSource
 from caloric.local.sandbox.process import ProcessSandbox
-from caloric.local.service.concurrency import restore_concurrency
 from caloric.local.service.names import LATEST
 from caloric.local.service.service import LambdaService
 from caloric.local.service_file import Layout, ServiceFile
@@ -130,7 +129,6 @@ class LocalLambda:
         )
         made.callback(self._service.activation.close)
         self._service.activation.start()
-        restore_concurrency(self._service)
         api.start()
         self._file.announce(
             url=self.url,
