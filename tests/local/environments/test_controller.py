@@ -265,6 +265,25 @@ def test_what_cannot_be_started_ahead_says_why_and_is_not_tried_for_ever(
     assert "nodejs22.x" in (service.environments.provisioned("orders", "1").failure or "")
 
 
+def test_a_function_that_cannot_be_initialised_ahead_is_a_failure(
+    service: Service, write_function: WriteFunction
+) -> None:
+    code = write_function("raise LookupError('it has no configuration')\n")
+    service.environments.publish(version_of(code, version="1"))
+    service.environments.provision("orders", "1", 2)
+    until(lambda: service.environments.provisioned("orders", "1").failure is not None)
+    until(lambda: service.environments.provisioned("orders", "1").available == 0)
+    progress = service.environments.provisioned("orders", "1")
+    assert progress.failure == "FUNCTION_ERROR_INIT_FAILURE"
+    # As AWS wants it: the configuration is removed, and put again when the function is repaired.
+    (code / "app.py").write_text("def handler(event, context): return 1\n")
+    service.environments.provision("orders", "1", 0)
+    until(lambda: service.counts(version="1")["provisioned"] == 0)
+    service.environments.provision("orders", "1", 2)
+    until(lambda: service.environments.provisioned("orders", "1").available == 2)
+    assert service.environments.provisioned("orders", "1").failure is None
+
+
 def test_a_minimum_is_kept_beyond_the_idle_time(start: Callable[..., Service], code: Path) -> None:
     service = start(idle_s=0.1)
     service.environments.keep("orders", "$LATEST", 1)
@@ -283,6 +302,12 @@ def _within(seconds: float, holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+def test_idle_environments_are_frozen_and_counted_so(service: Service, code: Path) -> None:
+    service.environments.publish(version_of(code))
+    service.result()
+    until(lambda: service.counts()["frozen"] == service.counts()["idle"] == 1)
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------

@@ -237,6 +237,16 @@ def test_a_wrapper_that_cannot_run_ends_with_status_127(
     assert f"/var/task/wrap: {why}" in log_of(maker)
 
 
+def test_a_custom_runtime_has_no_wrapper(make: Make, tmp_path: Path) -> None:
+    code = tmp_path / "task"
+    code.mkdir()
+    shutil.copy(parts.foreign("echo"), code / "bootstrap")
+    function = version_of(
+        code, runtime="provided.al2023", variables={"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/missing"}
+    )
+    assert make(function).environment.invoke(b'{"a": 1}').function_error is None
+
+
 # ---- layers and extensions -------------------------------------------------------------------------------------------
 
 
