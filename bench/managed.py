@@ -97,9 +97,15 @@ def running(
                 assert time.monotonic() < deadline, "the workers do not come"
                 time.sleep(0.01)
                 pids = children.read_text(encoding="ascii").split()
+            workers = [int(pid) for pid in pids]
+            # They import what they need one after the other, and are idle when they wait for an invocation.
+            before, taken = -1.0, sum(map(cpu_s, workers))
+            while before != taken:
+                assert time.monotonic() < deadline, "the workers do not come to rest"
+                time.sleep(0.5)
+                before, taken = taken, sum(map(cpu_s, workers))
             for _ in range(2 * at_once):
                 environment.invoke(b"{}")
-            workers = [int(pid) for pid in pids]
             yield environment, [pid, *workers]
             # The peer's workers outlive it.
             for worker in workers:
