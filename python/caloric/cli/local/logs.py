@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     lines = options.lines if options.lines is not None else 10 if options.follow else 100
     try:
         if options.follow:
-            for line in streams.follow(group, options.name, lines=lines):
+            for line in streams.follow(group, options.name, lines=lines, stop=_nobody_reads):
                 _print(line, options)
                 sys.stdout.flush()
         else:
@@ -83,6 +83,15 @@ def main(argv: Sequence[str]) -> int:
         # Whoever read has enough. Python would complain when it closes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of a pipe, or the terminal, is closed: without new lines nothing else would tell."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _place(options: Namespace) -> tuple[Layout, str]:

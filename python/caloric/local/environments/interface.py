@@ -95,16 +95,15 @@ class Environments(Protocol):
         callback: Callable[[InvokeResult], object],
         *,
         request_id: str | None = None,
-        client_context: str | None = None,
         trace_id: str | None = None,
         tenant_id: str | None = None,
     ) -> str | None:
-        """Run one invocation of this version or alias, `$LATEST` where `qualifier` is `None`.
+        """Run one invocation, of a version or an alias, `None` for `$LATEST`: for events, which no front hands over.
 
-        `callback` is called when it is finished, on a thread that must not be held up. Where it is not taken for want
-        of concurrency, the `Reason` of AWS's `TooManyRequestsException` is returned, and nothing is called.
+        Returns `None` if it is taken: `callback` is called when it is finished, on a thread that must not be held up.
+        An invocation that no environment could be made for has a result with `service_error`. Otherwise it returns the
+        `Reason` of the `TooManyRequestsException` for which it was not taken.
 
-        Raises `NotPublishedError`, and `ValueError` for a value that cannot be sent, a missing tenant id, or one that
-        the function has no use for.
+        Raises `NotPublishedError` for what is not published, and `ValueError` for a value that cannot be sent, a
+        missing tenant id, or one that the function has no use for.
         """
-        ...
