@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,42 @@ def test_a_request_that_comes_before_the_application_is_answered_when_that_is_th
         server.close()
 
 
+def test_it_makes_itself_ready_when_nobody_asks(tmp_path: Path) -> None:
+    made = threading.Event()
+
+    def make() -> Starlette:
+        made.set()
+        return application()
+
+    server = ApiServer(tmp_path / "api.sock", make, unexpected, quiet_s=0.05)
+    server.start()
+    assert made.wait(30)
+    server.close()
+
+
+def test_it_leaves_the_processor_to_others_until_somebody_asks(tmp_path: Path) -> None:
+    made = threading.Event()
+
+    def make() -> Starlette:
+        made.set()
+        return application()
+
+    server = ApiServer(tmp_path / "api.sock", make, unexpected, quiet_s=60)
+    server.start()
+    assert not made.wait(0.2)
+    with send(server.path) as connection:
+        assert connection.recv(10_000)
+    server.close()
+
+
+def test_it_can_be_closed_while_it_waits_for_the_first_request(tmp_path: Path) -> None:
+    server = ApiServer(tmp_path / "api.sock", application, unexpected, quiet_s=60)
+    server.start()
+    begin = time.monotonic()
+    server.close()
+    assert time.monotonic() - begin < 4
+
+
 def test_a_data_directory_may_have_a_name_longer_than_a_socket_can(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 50)
     folder.mkdir()
@@ -73,7 +110,9 @@ def test_closing_does_not_wait_for_who_keeps_a_connection(tmp_path: Path) -> Non
     server = ApiServer(tmp_path / "api.sock", application, unexpected)
     server.start()
     with send(server.path) as connection:
-        assert connection.recv(10_000)
+        received = b""
+        while not received.endswith(b"hello"):
+            received += connection.recv(10_000)
         server.close()
         assert connection.recv(10) == b""
 

@@ -1,12 +1,14 @@
 """Serves the API to the front: an ASGI application on a Unix socket, from a thread of its own.
 
-uvicorn, Starlette and the application itself are imported there, after the service has begun to listen: who asks
-before they are ready waits in the socket's queue, and an invocation of a function that is there needs none of them.
+uvicorn, Starlette and the application itself are imported there, when somebody asks for the API or when it has been quiet
+for a moment: an invocation of a function that is there needs none of them, and should have the processor for itself. Who
+asks before they are ready waits in the socket's queue.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ __all__ = ["ApiServer", "reachable_path"]
 
 _BACKLOG = 1024
 
+_QUIET_S = 0.5
+"""So long the API waits for its first request before it makes itself ready without one."""
+
 
 def reachable_path(path: Path, folder: int) -> str:
     """Return a name for the socket at `path` that is short enough for one, whatever the data directory is called.
@@ -32,15 +37,19 @@ def reachable_path(path: Path, folder: int) -> str:
 
 
 class ApiServer:
-    """The thread. `make_application` is called on it once.
+    """The thread. `make_application` is called on it once, when there is a request or after `quiet_s`.
 
     Listens when it is made, and answers when the application has been. Where that fails, `report` is told why, and the
-    socket is closed.
-    Raises `OSError` when the socket cannot be made.
+    socket is closed. Raises `OSError` when the socket cannot be made.
     """
 
     def __init__(
-        self, path: Path, make_application: Callable[[], ASGIApp], report: Callable[[BaseException], None]
+        self,
+        path: Path,
+        make_application: Callable[[], ASGIApp],
+        report: Callable[[BaseException], None],
+        *,
+        quiet_s: float = _QUIET_S,
     ) -> None:
         self._folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,7 +65,9 @@ class ApiServer:
             raise
         self._make_application = make_application
         self._report = report
+        self._quiet_s = quiet_s
         self._closing = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._server: Server | None = None
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
 
@@ -73,6 +84,10 @@ class ApiServer:
             self._socket.close()
 
     def _serve(self) -> None:
+        select.select([self._socket, self._wake], [], [], self._quiet_s)
+        if self._closing:
+            return
+
         import uvicorn
 
         config = uvicorn.Config(
@@ -96,10 +111,12 @@ class ApiServer:
     def close(self) -> None:
         """Finish the requests that are being answered, for a second at most, and end the thread."""
         self._closing = True
+        os.eventfd_write(self._wake, 1)
         if self._server is not None:
             self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(5)
         else:
             self._socket.close()
+        os.close(self._wake)
         os.close(self._folder)
