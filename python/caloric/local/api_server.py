@@ -1,8 +1,8 @@
 """Serves the API to the front: an ASGI application on a Unix socket, from a thread of its own.
 
-uvicorn, Starlette and the application itself are imported there, when somebody asks for the API or when it has been quiet
-for a moment: an invocation of a function that is there needs none of them, and should have the processor for itself. Who
-asks before they are ready waits in the socket's queue.
+uvicorn, Starlette and the application itself are imported there, when somebody asks for the API or when it has been
+quiet for a moment: an invocation of a function that is there needs none of them, and should have the processor for
+itself. Who asks before they are ready waits in the socket's queue.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ApiServer:
             self._socket.close()
 
     def _serve(self) -> None:
-        select.select([self._socket, self._wake], [], [], self._quiet_s)
+        select.select([self._socket.fileno(), self._wake], [], [], self._quiet_s)
         if self._closing:
             return
 
