@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.service.load import THREADS, Function, Step, after, found, names
+from tests.local.service.load import THREADS, Function, Step, after, found, names, source
 from tests.local.service.recording import Lambda
 
 KILLS = 15
@@ -41,6 +41,17 @@ def run_and_kill(folder: Path, chance: random.Random, seed: int) -> list[tuple[s
         word, document = line.decode().split(" ", 1)
         said.append((word, Step(**json.loads(document))))
     return said
+
+
+def check_what_runs(aws: Lambda, name: str, function: Function) -> None:
+    """Check that the environments have been told again what there is."""
+    versions = {str(number): version for number, version in function.versions.items()}
+    versions["$LATEST"] = (function.timeout, function.code)
+    for number, (timeout, code) in versions.items():
+        runs = aws.environments.versions[name, number]
+        assert (runs.timeout_s, (runs.code / "app.py").read_text()) == (timeout, source(code))
+    routes = {alias: weights for (of, alias), weights in aws.environments.routes.items() if of == name}
+    assert routes == {alias: {str(version): 1} for alias, version in function.aliases.items()}
 
 
 @pytest.mark.timeout(300)
@@ -73,6 +84,8 @@ def test_what_was_acknowledged_is_there_after_every_kill(tmp_path: Path) -> None
                 possible += [after(before, open_steps[name], version) for version in versions]
             assert actual in possible, f"{name} after kill {kill}: {open_steps.get(name)}"
             functions[name] = actual
+            if actual is not None:
+                check_what_runs(aws, name, actual)
             highest[name] = max(highest[name], *(actual.versions if actual else ()), 0)
         in_files = {path.name for path in aws.service.blobs.folder.iterdir()}
         with aws.service.store.read() as transaction:
