@@ -187,6 +187,12 @@ def test_the_waiter_tells_that_an_image_does_not_run(client: Any) -> None:
         client.get_waiter("function_active_v2").wait(FunctionName="orders", WaiterConfig=FAST)
 
 
+def test_a_data_directory_that_fails_is_named(client: Any, aws: Lambda) -> None:
+    aws.service.store.close()
+    status, answer = refused(client, "ServiceException", "create_function", **new())
+    assert (status, answer["Error"]["Message"]) == (500, f"{aws.folder / 'state.db'} is closed.")
+
+
 def test_a_folder_is_served_in_place(client: Any, aws: Lambda, tmp_path: Path) -> None:
     folder = tmp_path / "function"
     folder.mkdir()

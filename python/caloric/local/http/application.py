@@ -21,6 +21,7 @@ from caloric.local.http.downloads import download_route
 from caloric.local.http.routes import Routes
 from caloric.local.service.errors import ServiceError
 from caloric.local.service.operations import CALL, OPERATIONS, Call
+from caloric.local.state.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -141,6 +142,10 @@ class _Api:
             return self._operate(match, received, request_id)
         except ServiceError as error:
             return errors.answer(error, self._model)
+        except StateError as error:
+            # A full disk or a damaged file: what it says is all there is to know.
+            _log.error("%s failed (request id %s): %s", name, request_id, error)
+            return errors.answer(ServiceError("ServiceException", f"{error}."), self._model)
         except Exception:
             _log.exception("%s failed (request id %s)", name, request_id)
             message = (
