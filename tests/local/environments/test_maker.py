@@ -9,6 +9,7 @@ import stat
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -411,6 +412,44 @@ def test_hundreds_of_environments_leave_nothing_behind(
     assert not folder.exists()
     maker.logs.look_after()
     assert len(maker.logs.streams("/aws/lambda/orders")) <= 200
+
+
+def test_layers_that_are_named_by_their_digests_are_merged_once_for_each_list(
+    maker: EnvironmentMaker, tmp_path: Path
+) -> None:
+    one, two = (tmp_path / "packages" / (digit * 64) for digit in "12")
+    for layer in (one, two):
+        layer.mkdir(parents=True)
+        (layer / "name").write_text(layer.name)
+    folders = maker.layers
+    assert folders.opt(()) is None
+    assert folders.opt((one,)) == one, "there is nothing to merge"
+    both, other_way = folders.opt((one, two)), folders.opt((two, one))
+    assert both is not None
+    assert other_way is not None
+    assert (both / "name").read_text() == two.name
+    assert (other_way / "name").read_text() == one.name
+    (two / "name").write_text("what has a digest does not change, so nobody looks")
+    assert folders.opt((one, two)) == both
+    assert (both / "name").read_text() == two.name
+    folders.prune(lambda: [(one, two), (one,)])
+    assert both.exists()
+    assert one.exists()
+    assert not other_way.exists()
+
+
+def test_many_ask_for_the_same_layers_at_once(maker: EnvironmentMaker, tmp_path: Path) -> None:
+    layers = tuple(tmp_path / name for name in ("a", "b"))
+    for layer in layers:
+        (layer / "python").mkdir(parents=True)
+        for number in range(200):
+            (layer / "python" / f"{layer.name}{number}.py").write_text("")
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: maker.layers.opt(layers), range(16)))
+    (opt,) = found
+    assert opt is not None
+    assert len(list((opt / "python").iterdir())) == 400
+    assert [path.name for path in opt.parent.iterdir()] == [opt.name], "nothing unfinished is left"
 
 
 def test_permissions_of_layers_are_taken_away(maker: EnvironmentMaker, tmp_path: Path) -> None:

@@ -41,10 +41,15 @@ class LayerFolders:
     def opt(self, layers: tuple[Path, ...]) -> Path | None:
         """Return the folder with these layers, later ones winning; `None` without layers. Merged at the first call.
 
+        A single one that is named by its digest need not be merged: it was looked at when it was unpacked, it does not
+        change, and it is used where it is.
+
         Raises `UnusableLayersError` for layers that cannot be merged (see `caloric.local.layers.MergedLayers`).
         """
         if not layers:
             return None
+        if len(layers) == 1 and _is_digest(layers[0].name) and layers[0].is_dir():
+            return layers[0]
         key = _key(layers)
         target = self._folder / key
         with self._lock:
