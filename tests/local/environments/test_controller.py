@@ -275,6 +275,8 @@ def test_a_function_that_cannot_be_initialised_ahead_is_a_failure(
     until(lambda: service.environments.provisioned("orders", "1").available == 0)
     progress = service.environments.provisioned("orders", "1")
     assert progress.failure == "FUNCTION_ERROR_INIT_FAILURE"
+    assert service.invoke(qualifier="1")[1]["errorType"] == "LookupError"
+    until(lambda: service.environments.provisioned("orders", "1").failure is not None)
     # As AWS wants it: the configuration is removed, and put again when the function is repaired.
     (code / "app.py").write_text("def handler(event, context): return 1\n")
     service.environments.provision("orders", "1", 0)
@@ -282,6 +284,18 @@ def test_a_function_that_cannot_be_initialised_ahead_is_a_failure(
     service.environments.provision("orders", "1", 2)
     until(lambda: service.environments.provisioned("orders", "1").available == 2)
     assert service.environments.provisioned("orders", "1").failure is None
+
+
+def test_a_crash_is_no_failure_to_initialise(service: Service, write_function: WriteFunction) -> None:
+    code = write_function("import os\ndef handler(event, context): os._exit(1) if event else None\n")
+    service.environments.publish(version_of(code, version="1"))
+    service.environments.provision("orders", "1", 1)
+    until(lambda: service.environments.provisioned("orders", "1").available == 1)
+    assert service.invoke(event=1, qualifier="1")[1]["errorType"] == "Runtime.ExitError"
+    until(lambda: service.counts(version="1")["busy"] == 0)
+    assert service.environments.provisioned("orders", "1").failure is None
+    service.result(qualifier="1")
+    until(lambda: service.environments.provisioned("orders", "1").available == 1)
 
 
 def test_a_minimum_is_kept_beyond_the_idle_time(start: Callable[..., Service], code: Path) -> None:

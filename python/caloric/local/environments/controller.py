@@ -40,9 +40,6 @@ _SUPPLIERS = 4
 _LOOK_S = 0.25
 """So often log streams are looked after while there are environments."""
 
-_INIT_FAILURE = "FUNCTION_ERROR_INIT_FAILURE"
-"""The reason that AWS gives for provisioned concurrency of a function that cannot be initialised."""
-
 _COUNTED = ("cold_starts", "warm_starts", "throttled", "failures")
 
 
@@ -189,24 +186,19 @@ class LocalEnvironments:
             requested = self._provisions.get(function_name, {}).get(qualifier, 0)
             shares = self._shares(function_name, qualifier, requested)
             versions = self._versions.get(function_name, {})
-            parts = [
-                (versions[version].pool, share, list(versions[version].environments))
-                for version, share in shares.items()
-                if version in versions
+            pools = [
+                (versions[version].pool, share) for version, share in shares.items() if version in versions
             ]
         allocated = available = 0
         failure: str | None = None
-        for pool, share, environments in parts:
+        for pool, share in pools:
             counts = pool.counts()
-            failed = _failed_inits(counts, environments)
             allocated += min(share, counts["provisioned"])
             available += min(share, counts["provisioned_ready"])
-            if failed:
-                failure = _INIT_FAILURE
+            if counts["provisioned_failed"]:
+                failure = INIT_FAILURE
             elif counts["provisioned"] < share:
                 failure = failure or pool.last_failure
-            elif counts["provisioned_failed"]:
-                failure = failure or INIT_FAILURE
         return ProvisionedEnvironments(allocated, available, failure)
 
     def keep(self, function_name: str, version: str, environments: int) -> None:
@@ -533,16 +525,6 @@ class LocalEnvironments:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _failed_inits(counts: Mapping[str, int], environments: list[RunningEnvironment]) -> int:
-    """Return in how many provisioned environments the Init phase has failed, as long as none was invoked.
-
-    Nothing runs any more in such a one. Later that may be the trace of a crash.
-    """
-    if counts["cold_starts"] or counts["warm_starts"]:
-        return 0
-    return sum(running.provisioned and running.is_over() for running in environments)
 
 
 def _status(

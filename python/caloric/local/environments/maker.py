@@ -58,12 +58,8 @@ class RunningEnvironment:
         environment: ExecutionEnvironment,
         logs: LogStreams,
         stream: LogStream,
-        *,
-        provisioned: bool,
     ) -> None:
         self.function = function
-        self.provisioned = provisioned
-        """It was made for provisioned concurrency."""
         self.environment = environment
         self.stream = stream
         self.started = time.time()
@@ -78,11 +74,6 @@ class RunningEnvironment:
         """Return how much memory its processes have now, in MB."""
         sandboxed = self._sandboxed
         return 0.0 if sandboxed is None else sandboxed.memory_mb()
-
-    def is_over(self) -> bool:
-        """Whether its processes were started and none of them is there any more: the next invocation starts others."""
-        sandboxed = self._sandboxed
-        return sandboxed is not None and sandboxed.started and not self.environment.process_ids()
 
     def write_log(self) -> None:
         """Write what its stream is to get from here. Where the log format is Text, the endpoint writes it itself."""
@@ -224,7 +215,7 @@ class EnvironmentMaker:
             if function.watched:
                 for variable, value in _FRESH_CODE.items():
                     variables.setdefault(variable, value)
-            running = RunningEnvironment(function, environment, self.logs, stream, provisioned=provisioned)
+            running = RunningEnvironment(function, environment, self.logs, stream)
 
             def ended(_: Sandboxed) -> None:
                 running._end()

@@ -54,8 +54,6 @@ class Sandboxed(Protocol):
     """The processes of one environment, from its start to its end."""
 
     environment: ExecutionEnvironment
-    started: bool
-    """Whether the runtime was started at least once, or could not be."""
 
     def memory_mb(self) -> float:
         """Return how much memory the processes have now, in MB; pages that they share count once."""

@@ -79,7 +79,6 @@ class _Processes(RuntimeProcess):
         self, environment: ExecutionEnvironment, launch: Launch, on_end: Callable[[Sandboxed], object]
     ) -> None:
         self._on_end = on_end
-        self.started = False
         super().__init__(environment, launch.command, launch.variables, cwd=launch.places.task_root)
 
     def _supervise(self) -> None:
@@ -89,10 +88,6 @@ class _Processes(RuntimeProcess):
             # Somebody else has begun it; here it is waited for.
             self.environment.close()
             self._on_end(self)
-
-    def _start(self) -> None:
-        super()._start()
-        self.started = True
 
     def memory_mb(self) -> float:
         """Return the proportional set size of all processes, in MB."""
