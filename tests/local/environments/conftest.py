@@ -25,6 +25,21 @@ REGION = "eu-west-1"
 ACCOUNT = "123456789012"
 
 
+FAILING = """
+import os, time
+def handler(event, context):
+    if event == "crash":
+        os._exit(1)
+    if event == "hang":
+        time.sleep(100)
+    if event == "grow":
+        hog = b"x" * (1 << 29)
+        time.sleep(100)
+    return [context.log_stream_name, os.getpid()]
+"""
+"""A function that fails in the ways after which Lambda resets an environment."""
+
+
 def version_of(code: Path, **members: Any) -> FunctionVersion:
     """A function version with the usual settings."""
     name = members.get("function_name", "orders")

@@ -17,7 +17,7 @@ import pytest
 from caloric._rust import ServiceFront
 from caloric.local.environments.controller import LocalEnvironments
 from caloric.local.environments.interface import NotPublishedError
-from tests.local.environments.conftest import ACCOUNT, REGION, version_of
+from tests.local.environments.conftest import ACCOUNT, FAILING, REGION, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -364,30 +364,17 @@ def test_reserved_and_account_concurrency_are_refused_with_429(
         ("grow", "Runtime.OutOfMemory", 20),
     ],
 )
-def test_a_crash_a_timeout_and_too_much_memory_reset_the_environment(
+def test_after_a_crash_a_timeout_and_too_much_memory_the_function_is_served_further(
     service: Service, write_function: WriteFunction, event: str, error: str, timeout_s: int
 ) -> None:
-    code = write_function(
-        """
-        import os, time
-        def handler(event, context):
-            if event == "crash":
-                os._exit(1)
-            if event == "hang":
-                time.sleep(100)
-            if event == "grow":
-                hog = b"x" * (1 << 29)
-                time.sleep(100)
-            return [context.log_stream_name, os.getpid()]
-        """
-    )
+    code = write_function(FAILING)
     service.environments.publish(version_of(code, timeout_s=timeout_s, memory_mb=128))
-    stream, pid = service.result()
+    _, pid = service.result()
     status, document, headers = service.invoke(event=event)
     assert (status, document["errorType"], headers["x-amz-function-error"]) == (200, error, "Unhandled")
-    again, new_pid = service.result()
-    assert again == stream, "the same environment, with a new process"
-    assert new_pid != pid
+    # In the same environment or, where its processes take their time to end, in another: see test_maker for the first.
+    assert service.result()[1] != pid
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_a_function_that_dies_in_init_harms_no_other_and_is_not_started_again_by_itself(

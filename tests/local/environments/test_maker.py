@@ -20,7 +20,7 @@ from caloric.local.environments.maker import CannotMakeError
 from caloric.local.environments.runtimes import OWN_VERSION, Runtimes
 from caloric.local.environments.variables import MADE_UP
 from tests import parts
-from tests.local.environments.conftest import ACCOUNT, REGION, close, version_of
+from tests.local.environments.conftest import ACCOUNT, FAILING, REGION, close, version_of
 
 if TYPE_CHECKING:
     from caloric.local.environments.maker import EnvironmentMaker, RunningEnvironment
@@ -358,6 +358,25 @@ def test_secrets_are_in_no_log_and_no_repr(make: Make, maker: EnvironmentMaker, 
     invoke(make(function))
     assert "correct horse" not in "\n".join(log_of(maker))
     assert "correct horse" not in repr(function)
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "timeout_s"),
+    [
+        ("crash", "Runtime.ExitError", 20),
+        ("hang", "Sandbox.Timedout", 2),
+        ("grow", "Runtime.OutOfMemory", 20),
+    ],
+)
+def test_a_crash_a_timeout_and_too_much_memory_reset_the_environment(
+    make: Make, write_function: WriteFunction, event: str, error: str, timeout_s: int
+) -> None:
+    running = make(version_of(write_function(FAILING), timeout_s=timeout_s, memory_mb=128))
+    stream, pid = invoke(running)
+    assert running.environment.invoke(json.dumps(event).encode()).error_type == error
+    again, new_pid = invoke(running)
+    assert again == stream, "the same environment, with a new process"
+    assert new_pid != pid
 
 
 # ---- failures and leaks ----------------------------------------------------------------------------------------------
