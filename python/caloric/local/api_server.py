@@ -84,7 +84,8 @@ class ApiServer:
             self._socket.close()
 
     def _serve(self) -> None:
-        select.select([self._socket.fileno(), self._wake], [], [], self._quiet_s)
+        awaited: list[socket.socket | int] = [self._socket, self._wake]
+        select.select(awaited, [], [], self._quiet_s)
         if self._closing:
             return
 
