@@ -39,10 +39,12 @@ class Measure:
     """Whether the build without the endpoint takes part."""
     emulator: bool = False
     """Whether AWS's emulator takes part."""
+    service: bool = False
+    """Whether the local Lambda's service takes part, and ministack."""
 
 
 def _measures() -> dict[str, Measure]:
-    from bench.measures import cycle, environment, lifecycle, local, logs, start, stream
+    from bench.measures import cycle, environment, lifecycle, local, local_service, logs, start, stream
 
     return {
         "start": Measure(
@@ -106,6 +108,20 @@ def _measures() -> dict[str, Measure]:
             rounds=(12, 3),
             count=(200, 50),
             emulator=True,
+        ),
+        "localstart": Measure(
+            "the local Lambda: start of the command to the first answer of a stored function",
+            lambda layout, _: local_service.starts(layout),
+            rounds=(12, 2),
+            service=True,
+        ),
+        "localinvoke": Measure(
+            "warm invocation through the local Lambda's API, against ministack and AWS's emulator",
+            lambda layout, count: local_service.warm_invocations(layout, rie(), count),
+            rounds=(12, 3),
+            count=(100, 20),
+            emulator=True,
+            service=True,
         ),
         "freeze": Measure(
             "invocations back to back and 20 ms apart, by what freezes the environment between them",
@@ -180,7 +196,8 @@ def run(measures: dict[str, Measure], python: str, *, quick: bool) -> report.Rep
         load = environment["load_average"][0]
         _tell(f"warning: the load average is {load:.2f}; compare ratios, or wait for a quieter moment")
     production = any(measure.production for measure in measures.values()) and not quick
-    layout = prepare(python, production=production, tell=lambda line: _tell(f"{line}…"))
+    service = any(measure.service for measure in measures.values())
+    layout = prepare(python, production=production, service=service, tell=lambda line: _tell(f"{line}…"))
     started = datetime.now().astimezone()
     results = Results()
     for name, measure in measures.items():

@@ -24,6 +24,8 @@ INVOKE = "caloric invoke"
 RIE_START = "AWS's emulator, awslambdaric"
 EMULATE_FAST = "caloric emulate, caloric"
 EMULATE_PEER = "caloric emulate, awslambdaric"
+LOCAL = "caloric local start"
+MINISTACK = "ministack 1.5.33"
 RIE_FAST = "AWS's emulator, caloric"
 RIE_PEER = "AWS's emulator, awslambdaric"
 NOT_FROZEN = "not frozen"
@@ -80,6 +82,13 @@ METRICS = {
         Metric("memory", "Resident memory, idle after 1000 invocations", "MB"),
         Metric("invoke", "One local invocation, start of the command to its result", "ms", RIE_START),
         Metric("emulate", "Warm invocation through the emulator's HTTP port", "µs", RIE_FAST),
+        Metric(
+            "local_start",
+            "The local Lambda, start of the command to a stored function's first answer",
+            "ms",
+            MINISTACK,
+        ),
+        Metric("local_invoke", "Warm invocation through the local Lambda's API", "µs", RIE_FAST),
         Metric("freeze_back_to_back", "Invocations back to back, one CPU", "µs", NOT_FROZEN),
         Metric("freeze_gap", "Invocation 20 ms after the last one, one process, one CPU", "µs", NOT_FROZEN),
         Metric("freeze_gap_8", "The same with eight processes", "µs", NOT_FROZEN),
@@ -148,6 +157,8 @@ GOALS = (
     Goal("hooks_one_cpu", HOOK_AT_SHUTDOWN, Rule.AT_MOST_TIMES, 1.05, NO_HOOKS),
     Goal("stream", EMULATE_FAST, Rule.AT_MOST, 150),
     Goal("emulate", EMULATE_FAST, Rule.AT_MOST_TIMES, 0.4, RIE_FAST),
+    Goal("local_start", LOCAL, Rule.AT_MOST, 400),
+    Goal("local_invoke", LOCAL, Rule.AT_MOST_TIMES, 0.5, RIE_FAST),
     *(
         Goal("freeze_back_to_back", freezer, Rule.AT_MOST_TIMES, 1.05, NOT_FROZEN)
         for freezer in (SIGNALS, "cgroup-v2")

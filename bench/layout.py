@@ -32,6 +32,12 @@ FLOORS = ROOT / "bench" / "floors"
 # Beside Caloric; in the versions that this environment has, which pyproject.toml pins or bounds.
 PACKAGES = ("awslambdaric", "boto3", "orjson")
 
+# Of the environment that the local Lambda's service is started from: what its extra brings.
+SERVICE_PACKAGES = ("botocore", "orjson", "starlette", "uvicorn", "watchfiles")
+
+# The peer of the local Lambda. It pins its own botocore, so it has an environment to itself.
+MINISTACK = "ministack==1.5.33"
+
 
 class LayoutError(Exception):
     """The environment cannot be set up; the message says why and what to do."""
@@ -73,9 +79,13 @@ class Layout:
     """With the wheel that has no endpoint in it. None where it was not asked for."""
     floor_client: str
     """The program of rust/core/examples/floor_client.rs."""
+    service: Environment | None = None
+    """With what `caloric local start` needs. None where it was not asked for."""
+    ministack: str = ""
+    """The program `ministack`, where the local Lambda takes part."""
 
 
-def prepare(python: str, *, production: bool, tell: Callable[[str], None]) -> Layout:
+def prepare(python: str, *, production: bool, tell: Callable[[str], None], service: bool = False) -> Layout:
     """Build what is missing or out of date for the interpreter `python`, and return where it is.
 
     `tell` is called with one line before each step that takes time. Raises `LayoutError`.
@@ -89,6 +99,8 @@ def prepare(python: str, *, production: bool, tell: Callable[[str], None]) -> La
         default=build.environment("default", []),
         production=build.environment("production", ["--no-default-features"]) if production else None,
         floor_client=_build_floor_client(tell),
+        service=build.environment("service", [], SERVICE_PACKAGES) if service else None,
+        ministack=_install_ministack(base, tell) if service else "",
     )
 
 
@@ -101,11 +113,13 @@ class _Build:
     tag: str
     tell: Callable[[str], None]
 
-    def environment(self, kind: str, maturin_options: list[str]) -> Environment:
+    def environment(
+        self, kind: str, maturin_options: list[str], packages: Sequence[str] = PACKAGES
+    ) -> Environment:
         """Return the environment of one kind of build; make it again when anything in it has changed."""
         folder = CACHE / f"{self.tag}-{kind}"
         stamp = folder / "made-from"
-        requirements = [f"{name}=={version(name)}" for name in PACKAGES]
+        requirements = [f"{name}=={version(name)}" for name in packages]
         made_from = "\n".join([_digest(_sources()), self.base, *requirements, *maturin_options])
         environment = Environment(folder)
         if not (stamp.is_file() and stamp.read_text() == made_from):
@@ -126,6 +140,18 @@ class _Build:
                 f"{with_pth[0]} would be charged to every start: see who puts it there, and remove it"
             )
         return environment
+
+
+def _install_ministack(base: str, tell: Callable[[str], None]) -> str:
+    folder = CACHE / MINISTACK.replace("==", "-")
+    program = folder / "bin" / "ministack"
+    if not program.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        tell(f"installing {MINISTACK}")
+        _run([base, "-m", "venv", "--without-pip", str(folder)])
+        pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+        _run([*pip, "--disable-pip-version-check", "install", "-q", MINISTACK])
+    return str(program)
 
 
 def _build_floor_client(tell: Callable[[str], None]) -> str:

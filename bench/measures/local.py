@@ -101,14 +101,14 @@ class Emulator:
         self._log.close()
 
 
-def invoke(connection: socket.socket) -> bytes:
+def invoke(connection: socket.socket, path: str = INVOKE_PATH) -> bytes:
     """Invoke with `{}` over a kept connection and return the answer's body.
 
-    As little client as there can be, the same for both emulators. Raises `WrongAnswerError`.
+    As little client as there can be, the same for everybody. Raises `WrongAnswerError`.
     """
     connection.sendall(
-        b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-        % INVOKE_PATH.encode()
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        % path.encode()
     )
     received = b""
     while True:
