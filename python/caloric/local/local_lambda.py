@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -79,6 +78,8 @@ class LocalLambda:
         self._began = time.monotonic()
         self._token = None if settings.credentials is None else os.urandom(24).hex()
         self._file = ServiceFile(self.layout)
+        self.failure: str | None = None
+        """Why the service cannot go on; `end` is called then, too."""
         with ExitStack() as made:
             try:
                 self._start(made)
@@ -137,6 +138,8 @@ class LocalLambda:
             account=settings.account,
             token=self._token,
         )
+        # Once more, to be the first thing at the end: nobody comes in while the rest is being closed.
+        made.callback(self._front.close)
 
     def _listen(self, backend: str) -> ServiceFront:
         settings = self.settings
@@ -175,7 +178,7 @@ class LocalLambda:
         return api
 
     def _report(self, error: BaseException) -> None:
-        sys.stderr.write(f"the API cannot be served, and the service ends: {error!r}\n")
+        self.failure = f"the API cannot be served: {error!r}"
         self._end()
 
     @property

@@ -105,7 +105,8 @@ def main(argv: Sequence[str]) -> int:
     function = _wait_until_ready(connection, name)
     _say(
         f"{'created' if created else 'updated'} {name} ({function['Runtime']}, {function['Handler']}) in "
-        f"{time.monotonic() - began:.1f} s; try: caloric local invoke {name}"
+        f"{time.monotonic() - began:.1f} s{', served in place' if path.is_dir() else ''}; "
+        f"try: caloric local invoke {name}"
     )
     return 0
 

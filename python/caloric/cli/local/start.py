@@ -34,7 +34,7 @@ From another terminal:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve until SIGINT, SIGTERM, SIGHUP or `caloric local stop`, and return 0."""
+    """Serve until SIGINT, SIGTERM, SIGHUP or `caloric local stop`, and return 0; 1 for a service that cannot go on."""
     parser = Parser(
         "local start",
         "Serve Lambda on this machine, for boto3, the aws CLI and anything else that speaks AWS's API.",
@@ -155,6 +155,9 @@ def _serve(options: Namespace) -> int:
             _say("stopping\n")
         finally:
             ending.finish(service.close)
+    if service.failure is not None:
+        sys.stderr.write(f"caloric local: {service.failure}\n")
+        return 1
     return 0
 
 
