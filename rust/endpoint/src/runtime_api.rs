@@ -210,6 +210,10 @@ impl<T> Future for LongPoll<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (poller, look) = (self.poller, self.look);
+        // Who has waited, and hung up meanwhile, is to get nothing: it would be lost.
+        if self.registered && self.client.poll_hung_up(context).is_ready() {
+            return Poll::Ready(None);
+        }
         match self.shared.with(|machine| look(machine, poller, context.waker(), self.shared.now())) {
             NextPoll::Deliver(delivery) => {
                 self.registered = false;
