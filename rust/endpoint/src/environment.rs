@@ -686,6 +686,11 @@ impl Shared {
         self.config.snap_start
     }
 
+    /// Whether only this machine reaches it.
+    pub(crate) fn is_on_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
+
     /// Whether it serves several invocations at a time.
     pub(crate) fn is_managed(&self) -> bool {
         self.config.max_concurrency.is_some()
@@ -878,6 +883,11 @@ pub(crate) enum Owner {
 impl ConnectionOwner {
     pub(crate) fn set(&self, owner: Owner) {
         self.0.store(owner as u8, Ordering::Relaxed);
+    }
+
+    /// Whether its requests have told.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
     }
 
     fn is(&self, owner: Owner) -> bool {

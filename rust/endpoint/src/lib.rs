@@ -18,6 +18,7 @@
 //! | `invoke_path` | invocations over HTTP: what is asked and answered (spec lambda-service 1) |
 //! | `http_front` | the same for one function, on a port of its own |
 //! | `service_front` | the Lambda service's port: published functions, and the control plane behind it |
+//! | `guard` | who may call a port: programs on this machine, and no web page |
 //! | `concurrency` | how many invocations may run at once (spec lambda-service 7.1 and 7.3) |
 //! | `url_front` | the function behind HTTP, as a function URL has it (spec lambda-service 4) |
 //! | `http_event` | the event that a function URL makes of a request |
@@ -47,6 +48,7 @@ mod error;
 mod error_document;
 mod event_stream;
 mod extensions;
+mod guard;
 mod http_connection;
 mod http_event;
 mod http_front;

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::environment::{ConnectionOwner, Owner, Shared};
 use crate::error_document::{self, ErrorDocument};
 use crate::extensions;
+use crate::guard::is_from_web_page;
 use crate::http_connection::{self, Client};
 use crate::invocation::JSON;
 use crate::lifecycle::{Delivery, NextPoll, Posted, Refusal, RuntimeState};
@@ -93,6 +94,11 @@ async fn route(
     shared: Arc<Shared>,
     owner: ConnectionOwner,
 ) -> Answered {
+    // A page could take invocations away from the runtime. Who has been let in once needs not be looked at again.
+    if !owner.is_known() && is_from_web_page(request.headers(), shared.is_on_loopback()) {
+        discard(request.into_body()).await;
+        return error(StatusCode::FORBIDDEN, "Forbidden", "The Runtime API does not answer web pages");
+    }
     let path = request.uri().path();
     if path.starts_with(protocol::RUNTIME_PREFIX) {
         owner.set(Owner::Runtime);

@@ -4,7 +4,6 @@
 //! what is not published here, go to the backend.
 
 mod backend;
-mod guard;
 mod names;
 mod routes;
 
@@ -26,6 +25,7 @@ use crate::concurrency::{Account, AccountFigures, FunctionFigures};
 use crate::environment::{listen, next_connection};
 use crate::error::EndpointError;
 use crate::error_document::json_problem;
+use crate::guard::Guard;
 use crate::http_connection::{self, Client};
 use crate::invoke_path::{
     Answered, InvocationType, InvokeBody, Operation, addressed, document, failure, invocation_request,
@@ -34,7 +34,6 @@ use crate::invoke_path::{
 use crate::pool::Pool;
 use crate::runtime_thread;
 use backend::{Answering, Backend, Failure, Outgoing, outgoing_head, strip_hop_by_hop};
-use guard::Guard;
 use names::{FunctionName, Location};
 use routes::Routes;
 

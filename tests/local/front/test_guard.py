@@ -1,4 +1,4 @@
-"""Who may talk to the service: programs on this machine, and no web page of another origin, under any name."""
+"""Who may talk to our ports: programs on this machine, and no web page of another origin, under any name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from caloric._rust import ExecutionEnvironment
 from tests.local.front.service import PATIENCE, serving
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ ECHO = "def handler(event, context):\n    open(event, 'w').close()\n    return '
 
 
 def exchange(
-    service: Service, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b""
+    to: Service | tuple[str, int], method: str, path: str, headers: list[tuple[str, str]], body: bytes = b""
 ) -> tuple[int, dict[str, str], bytes]:
     """Send exactly these headers."""
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
-    with socket.create_connection((service.host, service.port), timeout=PATIENCE) as client:
+    address = to if isinstance(to, tuple) else (to.host, to.port)
+    with socket.create_connection(address, timeout=PATIENCE) as client:
         client.sendall("\r\n".join(lines).encode("latin-1") + body)
         response = http.client.HTTPResponse(client, method=method)
         response.begin()
@@ -118,3 +120,30 @@ def test_a_page_of_our_own_is_let_in(service: Service) -> None:
 
 def test_it_listens_on_the_loopback_only(service: Service) -> None:
     assert service.front.address.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("Host", "127.0.0.1:{port}"), ("Origin", "https://evil.example")],
+        [("Host", "127.0.0.1:{port}"), ("Sec-Fetch-Site", "cross-site")],
+        [("Host", "evil.example:{port}")],
+    ],
+)
+def test_a_page_cannot_take_an_invocation_away_from_the_runtime(said: list[tuple[str, str]]) -> None:
+    with ExecutionEnvironment(by_hand=True) as environment:
+        environment.submit(b"{}", lambda _result: None)
+        host, _, port = environment.address.rpartition(":")
+        headers = [(name, value.format(port=port)) for name, value in said]
+        for method, path in (
+            ("GET", "/2018-06-01/runtime/invocation/next"),
+            ("POST", "/2018-06-01/runtime/init/error"),
+            ("POST", "/2020-01-01/extension/register"),
+        ):
+            status, _, body = exchange((host, int(port)), method, path, headers, b"{}")
+            assert (status, json.loads(body)["errorType"]) == (403, "Forbidden")
+        assert not environment.wait_until_handed_out(timeout_s=0)
+        asked = exchange(
+            (host, int(port)), "GET", "/2018-06-01/runtime/invocation/next", [("Host", environment.address)]
+        )
+        assert (asked[0], asked[2]) == (200, b"{}")

@@ -1,4 +1,4 @@
-//! Who may talk to the service: programs on this machine, and no web page but its own.
+//! Who may call our ports: programs on this machine, and no web page but the service's own.
 //!
 //! A page of another origin can make the user's browser send requests to a port on this machine, and a name that its
 //! owner lets point here (DNS rebinding) makes the page's origin look like ours. The first is seen by `Origin`, and where
@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use http_body_util::Full;
-use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Response, StatusCode};
@@ -58,8 +58,27 @@ impl Guard {
         }
         // A dot at the end makes a name absolute and no other.
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        host == "localhost" || host.ends_with(".localhost") || self.allowed.contains(&host)
+        is_localhost(&host) || self.allowed.contains(&host)
     }
+}
+
+/// Whether a request to a Runtime API comes from a web page. A browser says so, and where it takes the page's origin for
+/// ours, and says nothing, the name in `Host` is one that somebody has registered: it has a dot, and on the `loopback`
+/// nobody else has use for it.
+pub fn is_from_web_page(headers: &HeaderMap, loopback: bool) -> bool {
+    if headers.contains_key(ORIGIN) || headers.contains_key(FETCH_SITE) {
+        return true;
+    }
+    let host = headers.get(HOST).filter(|_| loopback).and_then(|host| host.to_str().ok());
+    host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(|named| {
+        let host = bare(named.host()).trim_end_matches('.').to_ascii_lowercase();
+        host.contains('.') && !is_localhost(&host) && host.parse::<IpAddr>().is_err()
+    })
+}
+
+/// Whether a name, in lower case, is that of the loopback (RFC 6761).
+fn is_localhost(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 /// Without the brackets of an IPv6 address.
@@ -164,6 +183,32 @@ mod tests {
             "",
         ] {
             assert_eq!(with(origin), 403, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_is_told_from_a_web_page() {
+        let from_page = |name: &'static str, value: &str, loopback| {
+            let value = HeaderValue::try_from(value).unwrap();
+            is_from_web_page(&HeaderMap::from_iter([(HeaderName::from_static(name), value)]), loopback)
+        };
+        assert!(!is_from_web_page(&HeaderMap::new(), true));
+        for host in [
+            "127.0.0.1:9001",
+            "localhost:9001",
+            "a.localhost",
+            "[::1]:80",
+            "169.254.100.1:9001",
+            "runtime:80",
+        ] {
+            assert!(!from_page("host", host, true), "{host}");
+        }
+        assert!(from_page("host", "evil.example:9001", true));
+        assert!(from_page("host", "127.0.0.1.evil.example.", true));
+        assert!(!from_page("host", "host.docker.internal:9001", false), "a container, say");
+        for loopback in [true, false] {
+            assert!(from_page("origin", "http://127.0.0.1:9001", loopback));
+            assert!(from_page("sec-fetch-site", "same-origin", loopback));
         }
     }
 
