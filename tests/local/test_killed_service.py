@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import botocore.exceptions
+import botocore.parsers
 import pytest
 
 from tests.local.cli.commands import Started
@@ -23,13 +24,20 @@ if TYPE_CHECKING:
 
 KILLS = 6
 
+
+class CutAnswerError(Exception):
+    """The service ended between an answer's head and its body, which boto3 takes for an empty one."""
+
+
 GONE = (
+    CutAnswerError,
+    botocore.parsers.ResponseParserError,
     botocore.exceptions.EndpointConnectionError,
     botocore.exceptions.ConnectionClosedError,
     botocore.exceptions.ReadTimeoutError,
     botocore.exceptions.HTTPClientError,
 )
-"""What boto3 raises when there is no answer."""
+"""What is raised when there is no whole answer."""
 
 
 class OverHttp:
@@ -41,14 +49,19 @@ class OverHttp:
     def __call__(self, operation: Operation, **members: Any) -> dict[str, Any]:
         if "Runtime" in members:
             members["Runtime"] = RUNTIME
-        answer: dict[str, Any] = getattr(self.client, operation.__name__)(**members)
+        return self._ask(operation.__name__, **members)
+
+    def _ask(self, method: str, **members: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = getattr(self.client, method)(**members)
+        if answer.pop("ResponseMetadata")["HTTPStatusCode"] != 204 and not answer:
+            raise CutAnswerError
         return answer
 
     def settled(self, name: str, qualifier: str | None = None) -> dict[str, Any]:
         asked = {"FunctionName": name} | ({} if qualifier is None else {"Qualifier": qualifier})
         end = time.monotonic() + 30
         while True:
-            answer: dict[str, Any] = self.client.get_function_configuration(**asked)
+            answer = self._ask("get_function_configuration", **asked)
             if answer["State"] != "Pending" and answer.get("LastUpdateStatus") != "InProgress":
                 return answer
             assert time.monotonic() < end, answer
