@@ -187,8 +187,8 @@ def test_a_frozen_process_can_be_killed_and_is_noticed(start: Start, freezer: st
     wait_until(lambda: is_frozen(runtime))
     os.kill(runtime, signal.SIGKILL)
     if freezer == "cgroup-v1":
-        # It dies when it goes on, which is what the next invocation finds.
-        assert environment.invoke(b'"pid"').error_type == "Runtime.ExitError"
+        # It dies when it goes on, mostly: which is what the next invocation finds, unless it was quicker.
+        assert environment.invoke(b'"pid"').error_type in ("Runtime.ExitError", None)
     wait_until(lambda: not Path(f"/proc/{runtime}").exists())
     runtime = invoke(environment, "pid")[0][0]
     wait_until(lambda: is_frozen(runtime))

@@ -57,7 +57,7 @@ def understood(request: Any) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@settings(max_examples=15)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_what_botocore_writes_is_read_as_it_was_meant(name: str, data: st.DataObject) -> None:
     members = data.draw(members_of(MODEL.operations[name].input))
@@ -80,7 +80,7 @@ def said(name: str, asked: dict[str, Any], members: Members) -> tuple[str, dict[
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@settings(max_examples=15)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_what_is_written_botocore_reads_as_it_was_meant(name: str, data: st.DataObject) -> None:
     operation = MODEL.operations[name]
