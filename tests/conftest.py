@@ -29,6 +29,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Leave the names of the tests that failed, those in which pytest itself died included, to `tools/pytest`."""
+    if path := os.environ.get("FAILED_TESTS"):
+        reports = [report for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, [])]
+        names = sorted({report.nodeid for report in reports})
+        Path(path).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
 # What the runtime, the endpoint and boto3 read. A test that needs one of them sets it.
 PREFIXES = ("AWS_", "_AWS_", "LAMBDA_", "_LAMBDA_", "CALORIC_")
 NAMES = ("_HANDLER", "_X_AMZN_TRACE_ID")

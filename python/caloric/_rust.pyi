@@ -1268,6 +1268,12 @@ def end_with_parent(parent: int) -> None:
     Raises `SystemExit` if the parent has ended already.
     """
 
+def wait_readable(descriptor: int) -> None:
+    """Wait, without the GIL, until `descriptor` can be read. Signal handlers run meanwhile; none comes too late.
+
+    Raises what a signal handler raises.
+    """
+
 def configure_search_path() -> None:
     """Do what the `site` module would have done, for the fast way in (`python -S`).
 

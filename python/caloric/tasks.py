@@ -11,7 +11,8 @@ import sys
 from _thread import start_new_thread
 from itertools import count as count_from
 from posix import getpid, kill
-from signal import SIGTERM
+from signal import SIGTERM, set_wakeup_fd
+from socket import socketpair
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,7 @@ class _Tasks:
 
     def run(self) -> NoReturn:
         self.loop.add_reader(self._slots.fileno(), self._take)
+        self._let_signals_wake_the_loop()
         self._slots.start()
         try:
             # User code may stop the loop, which is nobody's end.
@@ -114,6 +116,17 @@ class _Tasks:
             # A thread of one that is stuck would be waited for.
             concurrency.leave(self._ending)
         raise self._ending
+
+    def _let_signals_wake_the_loop(self) -> None:
+        """Without this a signal that comes in the instant before the loop waits is noticed when something else happens.
+
+        A loop with signal handlers of its own (`add_signal_handler`, uvloop) does it itself, and may undo this.
+        """
+        reader, writer = socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
+        self.loop.add_reader(reader, reader.recv, 4096)
 
     def _take(self) -> None:
         for happening in self._slots.take():

@@ -8,12 +8,14 @@ Imported only there.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from caloric import concurrency
+from caloric._rust import wait_readable
 from caloric.answers import answer
 from caloric.context import time
 from caloric.error_report import report_fault
@@ -51,6 +53,8 @@ class _Threads:
         self._clients = [client.sibling() for _ in range(count)]
         self._serving = set(self._clients)
         self._ended: SimpleQueue[tuple[RuntimeClient, BaseException | None]] = SimpleQueue()
+        # Counts what is in the queue.
+        self._has_ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
         self._ending = False
 
     def run(self) -> NoReturn:
@@ -64,7 +68,9 @@ class _Threads:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while True:
-            client, error = self._ended.get()
+            wait_readable(self._has_ended)
+            os.eventfd_read(self._has_ended)
+            client, error = self._ended.get_nowait()
             self._serving.discard(client)
             if error is not None and not (isinstance(error, RuntimeApiError) and self._serving):
                 break
@@ -101,14 +107,18 @@ class _Threads:
                 # A large result must not stay in memory while the environment idles.
                 del unanswered
         except RuntimeApiError as error:
-            self._ended.put((client, error))
+            self._tell(client, error)
         except BaseException as error:
             # Before the caller has the answer, and comes again.
             self._stop()
             _answer_last(client, error)
-            self._ended.put((client, error))
+            self._tell(client, error)
         else:
-            self._ended.put((client, None))
+            self._tell(client, None)
+
+    def _tell(self, client: RuntimeClient, error: BaseException | None) -> None:
+        self._ended.put((client, error))
+        os.eventfd_write(self._has_ended, 1)
 
 
 def _answer_last(client: RuntimeClient, error: BaseException) -> None:

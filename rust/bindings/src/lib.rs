@@ -68,13 +68,14 @@ mod _rust {
             "WantedEnvironment",
         ];
         const SHUTDOWN: [&str; 3] = ["begin_shutdown", "remaining_shutdown_ms", "watch_sigterm"];
+        const SEVERAL_AT_ONCE: [&str; 3] = ["InvocationSlots", "SlotInvocation", "wait_readable"];
         let mut reason = "";
         if name == "ExtensionClient" {
             let class = module.py().get_type::<super::extension::ExtensionClient>();
             module.add(name, &class)?;
             return Ok(class.into_any());
         }
-        if name == "InvocationSlots" || name == "SlotInvocation" {
+        if SEVERAL_AT_ONCE.contains(&name) {
             super::slots::register(module)?;
             return module.getattr(name);
         }

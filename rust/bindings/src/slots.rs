@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::persistence::{Pause, Persistence};
 use crate::shutdown::say;
 use crate::stop::{self, Stop};
+use crate::wait::wait_readable;
 
 /// Memory for the stack of a slot's thread, most of which is never touched.
 const STACK: usize = 128 * 1024;
@@ -39,7 +40,8 @@ const ON_ITS_WAY: usize = 256 * 1024;
 /// Add the classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<InvocationSlots>()?;
-    module.add_class::<SlotInvocation>()
+    module.add_class::<SlotInvocation>()?;
+    module.add_function(wrap_pyfunction!(wait_readable, module)?)
 }
 
 /// The connections of one process, and who waits on them.

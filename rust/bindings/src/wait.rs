@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use caloric_core::{Interest, Interrupted, Wait};
+use pyo3::exceptions::PyInterruptedError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -152,6 +153,15 @@ pub fn without_gil<T: Send, E: Send>(
         (Err(_), Some(raised)) => Err(raised),
         (Err(error), None) => Err(to_python(&error)),
     }
+}
+
+/// Wait until `descriptor` can be read, with signals: raises what a handler raises. A lock would not do: a signal that
+/// comes in the instant before the main thread sleeps on it is not noticed until somebody releases it.
+#[pyfunction]
+#[pyo3(signature = (descriptor))]
+pub fn wait_readable(py: Python<'_>, descriptor: RawFd) -> PyResult<()> {
+    let wait = |wait: &mut SignalWait| wait.wait_until(&descriptor, None);
+    without_gil(py, wait, |_| PyInterruptedError::new_err("a signal ended the wait")).map(drop)
 }
 
 /// Run Python's signal handlers and, where user code keeps an event loop, the handlers it registered there.
