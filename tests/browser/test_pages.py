@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.emulator.emulators import PATIENCE, Emulator, Reloaded, runtime
+from tests.emulator.emulators import Emulator, Reloaded, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
     from tests.conftest import WriteFunction
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-
-expect.set_options(timeout=PATIENCE * 1000)
-
-
-# Not for the session: as long as it is there, an event loop runs in this thread.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Where there is none this fails, and says what to install.
-    found = subprocess.run(
-        [ROOT / "tools" / "toolchain", "chromium"], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    with sync_playwright() as playwright:
-        # As root it has no sandbox of its own; /dev/shm is small in containers.
-        options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=found.stdout.strip(), args=options)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """Return a page in a browser of its own, as far as cookies and caches go."""
-    with browser.new_context() as context:
-        yield context.new_page()
 
 
 def served(folder: Path, *options: str, handler: str = "app.handler") -> Emulator:
