@@ -924,7 +924,11 @@ def test_an_event_that_nobody_asked_for_is_answered_with_the_next_poll(run: Any)
 
     class Once(Api):
         def step(self, index: int, request: Request) -> Step:
-            return next(polls) if request.path == EXTENSION + "event/next" else super().step(index, request)
+            return (
+                next(polls, HANG)
+                if request.path == EXTENSION + "event/next"
+                else super().step(index, request)
+            )
 
     function = run(dedent(SHUTDOWN) + IDLE, api=Once)
     # Registration, two polls, and the runtime's own.
